@@ -1,0 +1,8 @@
+"""Checkpoints: read and write safetensors and torch pickles, single or in shards, one tensor at a time."""
+
+from onebasin.checkpoint.reader import Checkpoint as Checkpoint
+from onebasin.checkpoint.reader import open_checkpoint as open_checkpoint
+from onebasin.checkpoint.source import Source as Source
+from onebasin.checkpoint.source import check_finite as check_finite
+from onebasin.checkpoint.source import load_params as load_params
+from onebasin.checkpoint.writer import save_checkpoint as save_checkpoint

@@ -1,0 +1,87 @@
+"""Tensors to the bytes of one file."""
+
+import json
+import struct
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from onebasin.checkpoint.format import DTYPES, Alias, Packaging, encode_aliases, insert_aliases
+from onebasin.checkpoint.stream import as_bytes
+from onebasin.errors import CheckpointError
+
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+METADATA = "__metadata__"
+
+
+def write_safetensors(
+    tensors: Mapping[str, Tensor], aliases: Iterable[Alias], metadata: Mapping[str, str], file: BinaryIO
+) -> None:
+    """Write a safetensors file: the length of the header (8 bytes), the header (JSON), the tensors end to end.
+
+    The format is that of https://github.com/huggingface/safetensors#format. The library's own function keeps neither
+    the order of the names nor, from one write to the next, that of the metadata.
+
+    Args:
+        tensors: by name in the file, no two the same.
+        aliases: further names for them, recorded in the metadata.
+        metadata: text for the header. `format` is "pt" if not given, as Hugging Face asks for it.
+        file: open for writing.
+
+    Raises:
+        CheckpointError: the format has no such dtype, or no room for such a name.
+    """
+    # Largest items first, so that each tensor starts at a multiple of its item size and can be used where it lies.
+    order = sorted(tensors, key=lambda name: -tensors[name].itemsize)
+    ends = dict(zip(order, accumulate(tensors[name].nbytes for name in order), strict=True))
+    header: dict[str, object] = {METADATA: {**metadata, "format": metadata.get("format", "pt"), **encode_aliases(aliases)}}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in CODES or name == METADATA:
+            raise CheckpointError(
+                name,
+                expected=f"a name other than {METADATA} and one of the dtypes {', '.join(map(str, CODES))}",
+                found=str(tensor.dtype),
+                remedy="convert the tensor, or write a pickle such as `.pt`",
+            )
+        span = [ends[name] - tensor.nbytes, ends[name]]
+        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": span}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(struct.pack("<Q", len(text)) + text)
+    for name in order:
+        file.write(as_bytes(tensors[name]).numpy().data)
+
+
+def write_pickle(tensors: Mapping[str, Tensor], aliases: Iterable[Alias], packaging: Packaging, file: BinaryIO) -> None:
+    """Write a state dict with `torch.save`.
+
+    Args:
+        tensors: by name in the file, no two the same.
+        aliases: further names for them.
+        packaging: its wrapper key and its versions of modules are used.
+        file: open for writing.
+    """
+    state = OrderedDict(insert_aliases(compact(tensors), aliases))
+    if packaging.versions is not None:
+        vars(state)["_metadata"] = packaging.versions  # where `Module.state_dict` puts it and `load_state_dict` looks
+    # Given a path, torch would put the name of the temporary file into the archive, and no two writes would agree.
+    torch.save(state if packaging.wrapper is None else {packaging.wrapper: state}, file)
+
+
+def compact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors on the CPU, copied where their storage holds more than they show of it.
+
+    A pickle stores whole storages: one row of a large matrix would take the matrix along. Views that together cover
+    their storage stay views of one.
+    """
+    here = {name: tensor.cpu() for name, tensor in tensors.items()}
+    storages = {name: tensor.untyped_storage() for name, tensor in here.items()}
+    shown: Counter[int] = Counter()
+    for name, tensor in here.items():
+        shown[storages[name].data_ptr()] += tensor.nbytes
+    spare = {name for name, storage in storages.items() if storage.nbytes() > shown[storage.data_ptr()]}
+    return {name: tensor.clone() if name in spare else tensor for name, tensor in here.items()}

@@ -1,0 +1,289 @@
+"""Loss and error on the straight line between two networks, and the barriers read off it."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onebasin.checkpoint import Source, load_params
+from onebasin.errors import CheckpointError, MismatchError, OptionError
+from onebasin.json_file import read_json, write_json
+from onebasin.merging import reestimate_batchnorm
+from onebasin.merging.batchnorm import Evaluate, batchnorm_layers
+from onebasin.modes import in_mode
+from onebasin.progress import Progress, Report, silent
+
+FORMAT = "onebasin-path/1"
+BASELINES = ("linear", "mean", "worst")
+BATCHNORM = ("reestimate", "keep")
+
+Batches = Iterable[object] | Callable[[], Iterable[object]]
+"""Batches that can be gone through more than once, or a function that gives them afresh."""
+
+
+@dataclass(frozen=True)
+class PathProfile:
+    """Loss and error at points `(1 - lam) a + lam b` of a line.
+
+    Attributes:
+        lams: the points, ascending from 0 (a) to 1 (b).
+        loss: the mean loss a sample at every point.
+        error: the share of wrong answers (0 to 1) at every point; empty where the task counts no correct answers.
+        count: samples evaluated at every point.
+        batchnorm: how BatchNorm's running statistics were treated at every point, ends included: `reestimate` or `keep`
+            (those on the line between the ends' own).
+        complete: False where the measurement was interrupted; only the points measured by then are listed.
+        seconds: time spent evaluating and re-estimating; not saved.
+    """
+
+    lams: tuple[float, ...]
+    loss: tuple[float, ...]
+    error: tuple[float, ...]
+    count: int
+    batchnorm: str
+    complete: bool = True
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def loss_barrier(self, baseline: str = "linear") -> float:
+        """How far the loss rises above its ends; see `barrier`."""
+        return self._barrier("loss", baseline)
+
+    def error_barrier(self, baseline: str = "linear") -> float:
+        """How far the error (0 to 1) rises above its ends; see `barrier`.
+
+        Raises:
+            OptionError: also if the task counts no correct answers.
+        """
+        if not self.error:
+            raise OptionError(
+                "error_barrier",
+                expected="an evaluation that returns `correct`",
+                found="none",
+                remedy="add it to evaluate, or use loss_barrier",
+            )
+        return self._barrier("error", baseline)
+
+    def _barrier(self, what: str, baseline: str) -> float:
+        """The largest value along the path above a baseline between the ends.
+
+        With L(lam) the value at lam:
+
+        * `linear`: max over lam of L(lam) - ((1-lam) L(0) + lam L(1))  (Entezari et al. 2022; the default);
+        * `mean`: max over lam of L(lam) - (L(0) + L(1)) / 2  (Frankle et al. 2020);
+        * `worst`: max over lam of L(lam) - max(L(0), L(1)).
+        """
+        if baseline not in BASELINES:
+            raise OptionError("baseline", expected=" or ".join(BASELINES), found=repr(baseline), remedy="choose one")
+        if not self.complete:
+            raise OptionError(
+                f"{what}_barrier", expected="a complete path", found="an interrupted one", remedy="measure it again"
+            )
+        lams = np.array(self.lams)
+        values = np.array(self.loss if what == "loss" else self.error)
+        ends = {
+            "linear": (1 - lams) * values[0] + lams * values[-1],
+            "mean": np.full_like(lams, (values[0] + values[-1]) / 2),
+            "worst": np.full_like(lams, max(values[0], values[-1])),
+        }
+        return float(np.max(values - ends[baseline]))
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON form to `path`; an existing file is replaced whole or not at all."""
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON form, barriers included for those who read it elsewhere."""
+        barriers: dict[str, object] = {}
+        if self.complete:
+            barriers["loss"] = {baseline: self.loss_barrier(baseline) for baseline in BASELINES}
+            if self.error:
+                barriers["error"] = {baseline: self.error_barrier(baseline) for baseline in BASELINES}
+        return {
+            "format": FORMAT,
+            "batchnorm": self.batchnorm,
+            "count": self.count,
+            "complete": self.complete,
+            "barriers": barriers,
+            "lams": list(self.lams),
+            "loss": list(self.loss),
+            "error": list(self.error),
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: if the file cannot be read or is not a path profile.
+        """
+        data = read_json(path)
+        fields = ("lams", "loss", "error", "count", "batchnorm", "complete")
+        if not isinstance(data, dict) or data.get("format") != FORMAT or not all(name in data for name in fields):
+            raise CheckpointError(
+                str(path), expected=f"a path profile, format {FORMAT}", found="something else", remedy="pass path.json"
+            )
+        rows = {name: tuple(float(value) for value in data[name]) for name in ("lams", "loss", "error")}
+        return cls(**rows, count=int(data["count"]), batchnorm=str(data["batchnorm"]), complete=bool(data["complete"]))
+
+
+def profile_path(
+    model: nn.Module,
+    a: Source,
+    b: Source,
+    *,
+    evaluate: Evaluate,
+    batches: Batches,
+    lams: int | Sequence[float] = 25,
+    batchnorm: str = "reestimate",
+    calibration: Batches | None = None,
+    calibration_samples: int | None = None,
+    progress: Report = silent,
+) -> PathProfile:
+    """Measure loss and error on the straight line from `a` to `b`.
+
+    One model instance serves every point: its tensors are written in place and restored afterwards.
+
+    Args:
+        model: of the architecture of `a` and `b`.
+        a: the network at lam = 0.
+        b: the network at lam = 1, in `a`'s coordinates (apply a matching first) for an aligned path.
+        evaluate: `evaluate(model, batch)` returns sums over the batch: `loss`, `count` and, for errors, `correct`.
+        batches: the data to evaluate on.
+        lams: the number of equally spaced points, ends included, or the points themselves, ascending from 0 to 1.
+        batchnorm: `"reestimate"` BatchNorm's running statistics at every point, or `"keep"` those on the line. Models
+            without BatchNorm are not affected.
+        calibration: batches to re-estimate from; None uses `batches`.
+        calibration_samples: how many of their samples, at least; None uses all.
+        progress: called after every point.
+
+    Returns:
+        the profile; interrupted with Ctrl-C it holds the points measured by then.
+
+    Raises:
+        OptionError: if `lams`, `batchnorm` or `batches` cannot work.
+        MismatchError: if `a` or `b` does not fit the model.
+    """
+    points = _points(lams)
+    if batchnorm not in BATCHNORM:
+        raise OptionError("batchnorm", expected=" or ".join(BATCHNORM), found=repr(batchnorm), remedy="choose one")
+    ends = [_fitting(model, source, label) for source, label in ((a, "a"), (b, "b"))]
+    data = _repeatable(batches, "batches")
+    calibrated = data if calibration is None else _repeatable(calibration, "calibration")
+    repair = batchnorm == "reestimate" and bool(batchnorm_layers(model))
+    rows: list[dict[str, float]] = []
+    seconds = {"evaluate": 0.0, "reestimate": 0.0}
+    complete = True
+    with restored_weights(model), in_mode(model, train=False):
+        try:
+            for number, lam in enumerate(points, start=1):
+                write_point(model, *ends, lam)
+                started = time.perf_counter()
+                if repair:
+                    reestimate_batchnorm(model, calibrated(), evaluate, calibration_samples)
+                    seconds["reestimate"] += time.perf_counter() - started
+                    started = time.perf_counter()
+                rows.append(total(model, evaluate, data()))
+                seconds["evaluate"] += time.perf_counter() - started
+                progress(Progress("path", number, len(points), f"lam {lam:.2f} loss {rows[-1]['loss']:.4g}"))
+        except KeyboardInterrupt:
+            complete = False
+    with_error = bool(rows) and all("correct" in row for row in rows)
+    return PathProfile(
+        tuple(points[: len(rows)]),
+        tuple(row["loss"] for row in rows),
+        tuple(1 - row["correct"] for row in rows) if with_error else (),
+        int(rows[0]["count"]) if rows else 0,
+        batchnorm,
+        complete,
+        seconds,
+    )
+
+
+def total(model: nn.Module, evaluate: Evaluate, batches: Iterable[object]) -> dict[str, float]:
+    """Every sum of an evaluation divided by the count, and `count` itself, without gradients.
+
+    Raises:
+        OptionError: if there is no sample, or the evaluation lacks `loss` or `count`.
+    """
+    sums: dict[str, float] = {}
+    with torch.no_grad():
+        for batch in batches:
+            for name, value in evaluate(model, batch).items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+    for name in ("loss", "count"):
+        if name not in sums:
+            raise OptionError(
+                "evaluate" if sums else "batches",
+                expected=f"sums over a batch with `{name}`" if sums else "at least one batch",
+                found=", ".join(sums) or "none",
+                remedy=f"return `{name}`" if sums else "pass data to evaluate on",
+            )
+    count = sums.pop("count")
+    return {name: value / count for name, value in sums.items()} | {"count": count}
+
+
+@contextmanager
+def restored_weights(model: nn.Module) -> Iterator[None]:
+    """Put a model's tensors back after a block that writes to them."""
+    saved = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                tensor.copy_(saved[name])
+
+
+def write_point(model: nn.Module, a: Mapping[str, Tensor], b: Mapping[str, Tensor], lam: float) -> None:
+    """Write `(1 - lam) a + lam b` into a model's tensors, exactly `a` at 0 and `b` at 1; integers come from `a`."""
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.lerp(a[name].to(tensor.device).double(), b[name].to(tensor.device).double(), lam))
+            elif name in a:
+                tensor.copy_(a[name])
+
+
+def _points(lams: int | Sequence[float]) -> list[float]:
+    points = np.linspace(0, 1, lams).tolist() if isinstance(lams, int) and lams > 1 else lams
+    if isinstance(points, int) or len(points) < 2 or points[0] != 0 or points[-1] != 1 or sorted(points) != list(points):  # noqa: PLR2004
+        raise OptionError(
+            "lams",
+            expected="a number of points from 2, or points ascending from 0 to 1",
+            found=str(lams),
+            remedy="include both ends, against which barriers are measured",
+        )
+    return [float(point) for point in points]
+
+
+def _fitting(model: nn.Module, source: Source, label: str) -> Mapping[str, Tensor]:
+    params = load_params(source)
+    for name, tensor in model.state_dict().items():
+        found = tuple(params[name].shape) if name in params else None
+        if found != tuple(tensor.shape):
+            if found is None and name.endswith("num_batches_tracked"):
+                continue
+            raise MismatchError(
+                f"{label}: {name}",
+                expected=f"shape {tuple(tensor.shape)}, as in the model",
+                found="no such tensor" if found is None else f"shape {found}",
+                remedy="pass a checkpoint of the model's architecture",
+            )
+    return params
+
+
+def _repeatable(batches: Batches, label: str) -> Callable[[], Iterable[object]]:
+    if callable(batches):
+        return batches
+    if isinstance(batches, Iterator):
+        kept = list(batches)
+        return lambda: kept
+    if not isinstance(batches, Iterable):
+        raise OptionError(label, expected="batches", found=type(batches).__name__, remedy="pass a list or a function")
+    return lambda: batches

@@ -1,0 +1,201 @@
+"""Read the groups, layouts and pins off a solution and give them names that people recognise."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from onebasin.discovery.axes import Atom, Product, is_pinned, resolve
+from onebasin.discovery.solve import Solution, decided, depends, leaves
+from onebasin.discovery.tape import Tape
+from onebasin.layout import AxisGroup, AxisLayout, Factor
+from onebasin.symmetry import AxisRef, Symmetry
+
+
+@dataclass(slots=True)
+class _Reader:
+    solution: Solution
+    chains: dict[Atom, tuple[Atom, ...]] = field(default_factory=dict)  # first atom of a group -> all its atoms
+    inner: set[Atom] = field(default_factory=set)  # atoms that are not the first of their group
+    groups: dict[Atom, AxisGroup] = field(default_factory=dict)  # first atom of a group -> the group
+
+
+def read_symmetry(model: nn.Module, solution: Solution, tape: Tape, unreached: str) -> Symmetry:
+    """The symmetry that a solution stands for.
+
+    Args:
+        model: gives the names of buffers.
+        solution: the solved axes.
+        tape: gives the names and shapes of everything in the state dict.
+        unreached: the reason to give for parameters that no operation used.
+    """
+    reader = _Reader(solution)
+    order = sorted(solution.parameters, key=lambda name: solution.first_use.get(name, len(solution.first_use)))
+    free = _free_leaves(solution, order)
+    _chain(reader, free)
+    _name_groups(reader, free)
+    layouts: dict[str, tuple[AxisLayout, ...]] = {}
+    pins: dict[AxisRef, str] = {}
+    names: dict[int, list[str]] = {}
+    for name, value in tape.parameters.items():
+        names.setdefault(id(value), []).append(name)
+        dims = solution.parameters.get(value.name)
+        if dims is None:
+            layouts[name] = tuple(AxisLayout.of((size,)) for size in value.shape)
+            reason = unreached if value.is_floating else "not a floating-point tensor"
+            pins.update({AxisRef(name, axis): reason for axis, size in enumerate(value.shape) if size > 1})
+            continue
+        layouts[name] = tuple(_emit(reader, product) for product in dims)
+        for axis, product in enumerate(dims):
+            why = _first_pin(solution, product)
+            if why is not None:
+                pins[AxisRef(name, axis)] = why
+    buffers = frozenset(
+        name for name, buffer in model.named_buffers(remove_duplicate=False)
+        if name in layouts and buffer.is_floating_point()
+    )  # fmt: skip
+    tied = tuple(tuple(row) for row in names.values() if len(row) > 1)
+    groups = {group.name: group for group in reader.groups.values()}
+    return Symmetry(groups, layouts, pins, tied, buffers)
+
+
+def _rows(solution: Solution, names: list[str]) -> Iterator[tuple[str, int, tuple[Atom, ...]]]:
+    for name in names:
+        for axis, product in enumerate(solution.parameters[name]):
+            for row in leaves(solution, product):
+                yield name, axis, row
+
+
+def _free_leaves(solution: Solution, names: list[str]) -> dict[Atom, tuple[str, int]]:
+    """Every leaf that can move, in the order of the data flow, with the tensor and axis it is named after.
+
+    That is the first tensor of two or more dimensions that has the leaf on its first axis, else the first of all.
+    """
+    found: dict[Atom, tuple[str, int]] = {}
+    better: set[Atom] = set()
+    for name, axis, row in _rows(solution, names):
+        produces = axis == 0 and len(solution.parameters[name]) > 1
+        for atom in row:
+            if atom.pin is None and not atom.uniform and (atom not in found or (produces and atom not in better)):
+                found[atom] = (name, axis)
+                if produces:
+                    better.add(atom)
+    return found
+
+
+def _chain(reader: _Reader, free: Mapping[Atom, tuple[str, int]]) -> None:
+    """Join neighbours that never occur apart: heads and units split by a reshape and never used separately."""
+    contexts = reader.solution.contexts
+    following: dict[Atom, set[Atom | None]] = {atom: set() for atom in free}
+    preceding: dict[Atom, set[Atom | None]] = {atom: set() for atom in free}
+    for _, _, row in _rows(reader.solution, list(reader.solution.parameters)):
+        for before, after in zip((None, *row), (*row, None), strict=True):
+            if before in following:
+                following[before].add(after)
+            if after in preceding:
+                preceding[after].add(before)
+
+    def next_in_chain(atom: Atom) -> Atom | None:
+        if len(following[atom]) != 1:
+            return None
+        (other,) = following[atom]
+        mutual = other in free and atom in contexts[other] and other in contexts[atom]
+        return other if mutual and other is not None and preceding[other] == {atom} else None
+
+    for atom in free:
+        chain = [atom]
+        while (other := next_in_chain(chain[-1])) is not None and other not in chain:
+            chain.append(other)
+        reader.chains[atom] = tuple(chain)
+        reader.inner.update(chain[1:])
+
+
+def _name_groups(reader: _Reader, free: Mapping[Atom, tuple[str, int]]) -> None:
+    solution, taken = reader.solution, set[str]()
+    heads = {atom: place for atom, place in free.items() if atom not in reader.inner}
+    around = {atom: _surroundings(reader, atom, heads) for atom in heads}
+    fixed = {outer: heads[atom] for atom in heads for outer in around[atom] if outer.pin is not None}
+    # A pair that is each other's context can be nested one way only: the one seen first is outside.
+    rank = {atom: number for number, atom in enumerate((*fixed, *heads))}
+    for atom in heads:
+        around[atom] = [
+            outer for outer in around[atom] if atom not in around.get(outer, ()) or rank[outer] < rank[atom]
+        ]
+    for atom in sorted((*fixed, *heads), key=lambda a: len(around.get(a, ()))):
+        inside = sorted(around.get(atom, ()), key=lambda outer: (len(around.get(outer, ())), rank[outer]))
+        name = _unique(_base_name((fixed | heads)[atom][0], atom, inside), taken)
+        size = 1
+        for link in reader.chains.get(atom, (atom,)):
+            size *= link.size
+        reader.groups[atom] = AxisGroup(
+            name, size, tuple(reader.groups[outer].name for outer in inside), fixed=atom.pin is not None
+        )
+    order = {atom: number for number, atom in enumerate((*heads, *fixed))}
+    reader.groups = dict(sorted(reader.groups.items(), key=lambda item: order[item[0]]))
+
+
+def _surroundings(reader: _Reader, atom: Atom, heads: Mapping[Atom, object]) -> list[Atom]:
+    """The groups, moving or fixed, that a group is nested in: the leaves of its context that occur in parameters."""
+    context: frozenset[Atom] = frozenset.intersection(*(reader.solution.contexts[a] for a in reader.chains[atom]))
+    return sorted(
+        (other for other in context if other in heads or (other.pin is not None and other.segments is None)),
+        key=lambda other: other.number,
+    )
+
+
+def _base_name(tensor: str, atom: Atom, inside: list[Atom]) -> str:
+    stem = re.sub(r"[._]weight$", "", tensor)
+    stem = tensor if stem.isdigit() or not stem else stem
+    if atom.pin is not None:
+        return f"{stem}.fixed"
+    return f"{stem}.units" if inside else stem
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}.{number}"
+    taken.add(candidate)
+    return candidate
+
+
+def _emit(reader: _Reader, product: Product) -> AxisLayout:
+    factors: list[Factor] = []
+    atoms = resolve(product)
+    for position, atom in enumerate(atoms):
+        if atom.segments is None:
+            if atom not in reader.inner:
+                factors.append(reader.groups[atom].name if atom in reader.groups else atom.size)
+            continue
+        rest = atoms[position + 1 :]
+        together = any(depends(reader.solution, other, atom) for other in rest)
+        start, terms = 0, []
+        for segment in atom.segments:
+            tail = decided(reader.solution, rest, atom, start) if together else ()
+            terms.append((_emit(reader, (*segment, *tail)),))
+            start += _size(segment)
+        factors.append(AxisLayout.of(*terms))
+        if together:
+            break
+    return AxisLayout.of(tuple(factors))
+
+
+def _size(product: Product) -> int:
+    size = 1
+    for atom in product:
+        size *= atom.size
+    return size
+
+
+def _first_pin(solution: Solution, product: Product) -> str | None:
+    if is_pinned(product) and not resolve(product):
+        return None
+    for row in leaves(solution, product):
+        for atom in row:
+            if atom.pin is not None:
+                return str(atom.pin)
+            if atom.uniform:
+                return "a constant along this axis"
+    return None

@@ -1,0 +1,142 @@
+"""What a rule sees and returns, and the table that rules enter themselves into."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from onebasin.discovery.axes import Axes, Product, is_pinned, resolve, size_of
+from onebasin.discovery.tape import Op, Value
+
+Dims = list[Product]
+"""What every dimension of one tensor is made of."""
+
+Rule = Callable[["Call"], Sequence[Dims]]
+"""Relates the axes of an operation's arguments and returns the dimensions of its results, in order."""
+
+RULES: dict[str, Rule] = {}
+"""One rule for every operation, by its name without overload and trailing underscore, such as `aten::add`."""
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Enter a function into the table as the rule of the named ATen operations."""
+
+    def enter(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys((f"aten::{name}" for name in names), function))
+        return function
+
+    return enter
+
+
+def find_rule(name: str, func: Any) -> Rule | None:
+    """The rule of an operation; in-place variants share the rule, pointwise operations share one for all."""
+    found = RULES.get(name) or RULES.get(name.removesuffix("_"))
+    if found is None and torch.Tag.pointwise in func.tags and torch.Tag.nondeterministic_seeded not in func.tags:
+        return RULES["aten::add"]
+    return found
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One operation as its rule sees it.
+
+    Attributes:
+        op: the recorded operation.
+        axes: the algebra.
+        table: the dimensions of every value so far.
+        mixed: index sets that the operation brings together, for `onebasin.discovery.solve`.
+        overwritten: values whose memory is written to later: what is uniform when made need not stay so.
+    """
+
+    op: Op
+    axes: Axes
+    table: dict[Value, Dims]
+    mixed: list[Sequence[Product]]
+    overwritten: set[Value] = field(default_factory=set)
+
+    def __getitem__(self, name: str) -> Any:
+        """An argument by its name in the schema, tensors as values."""
+        return self.op.arguments.get(name)
+
+    def dims(self, name: str) -> Dims:
+        """The dimensions of a tensor argument."""
+        return list(self.table[self.op.arguments[name]])
+
+    def values(self) -> list[Value]:
+        """The tensors among the arguments, those in lists included."""
+        found: list[Value] = []
+        for argument in self.op.arguments.values():
+            items = argument if isinstance(argument, list) else [argument]
+            found.extend(item for item in items if isinstance(item, Value))
+        return found
+
+    def shape(self, result: int = 0) -> tuple[int, ...]:
+        """The shape of a result."""
+        value = self.op.results[result]
+        return value.shape if value is not None else ()
+
+    def axis(self, name: str = "dim", of: str = "self") -> int:
+        """An argument that names a dimension, counted from the front."""
+        return int(self[name]) % max(1, len(self.dims(of)))
+
+    def mixes(self, *products: Product) -> None:
+        """Note that the operation treats these indices together, for all values of those left out.
+
+        An index that passes through while another one is summed over, shifted or compared along must be permuted alike
+        for all values of that other one, even where input and output both carry it.
+        """
+        self.mixed.append(products)
+
+    def pinned(self, result: int, reason: str) -> Dims:
+        """Fresh pinned dimensions for a result."""
+        return [self.axes.pinned(size, reason) for size in self.shape(result)]
+
+    def constant(self, result: int = 0) -> Dims:
+        """Dimensions for a result that holds one number everywhere."""
+        value = self.op.results[result]
+        if value is not None and value.owner in self.overwritten:
+            return [self.axes.atom(size) for size in value.shape]
+        return [self.axes.uniform(size) for size in self.shape(result)]
+
+    def broadcast(self, operands: Iterable[Dims]) -> Dims:
+        """The dimensions of operands aligned from the last one, size 1 stretched; equal positions move together."""
+        rows = list(operands)
+        rank = max((len(row) for row in rows), default=0)
+        joined: Dims = [()] * rank
+        for row in rows:
+            for position, product in enumerate(row, start=rank - len(row)):
+                if size_of(product) > 1:
+                    here = joined[position]
+                    joined[position] = self.axes.unify(here, product) if here else resolve(product)
+        return joined
+
+    def drop(self, dims: Dims, chosen: Iterable[int], reason: str) -> Dims:
+        """Pin the chosen dimensions; the others, which pass through unaltered, are returned."""
+        gone = set(chosen)
+        for position in gone:
+            self.axes.pin(dims[position], reason)
+        kept = [product for position, product in enumerate(dims) if position not in gone]
+        self.mixes(*kept)
+        return kept
+
+    def transformed(self, dims: Dims, chosen: Iterable[int], reason: str, result: int = 0) -> Dims:
+        """Pin the chosen dimensions, replaced by fresh pinned ones of the result's sizes; the others pass through."""
+        gone = set(chosen)
+        self.drop(dims, gone, reason)
+        return [
+            self.axes.pinned(self.shape(result)[position], reason) if position in gone else product
+            for position, product in enumerate(dims)
+        ]
+
+    def split(self, product: Product, outer: int, reason: str) -> tuple[Product, Product]:
+        """A product as outer times inner; pinned where its structure forbids it."""
+        halves = self.axes.split_product(product, outer)
+        if halves is not None:
+            return halves
+        self.axes.pin(product, reason)
+        return self.axes.pinned(outer, reason), self.axes.pinned(size_of(product) // outer, reason)
+
+    def is_pinned(self, product: Product) -> bool:
+        """Whether nothing in the product can move."""
+        return is_pinned(product)

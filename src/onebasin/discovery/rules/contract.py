@@ -1,0 +1,117 @@
+"""Operations that sum over products: matrix products, convolutions, attention, embeddings."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+from onebasin.discovery.axes import Product, size_of
+from onebasin.discovery.rules.base import Call, Dims, rule
+
+
+def contract(c: Call, inputs: Sequence[tuple[Dims, str]], output: str) -> Dims:
+    """An Einstein sum: equal letters move together.
+
+    Letters on every operand and on the output are a batch. Every other letter passes through while some letter is
+    summed over, so that it can depend on nothing but the batch.
+    """
+    known: dict[str, Product] = {}
+    for dims, letters in inputs:
+        for letter, product in zip(letters, dims, strict=True):
+            known[letter] = c.axes.unify(known[letter], product) if letter in known else product
+    batch = set(output).intersection(*(letters for _, letters in inputs))
+    for letter in known.keys() - batch:
+        c.mixes(*(known[other] for other in (*sorted(batch), letter)))
+    return [known[letter] for letter in output]
+
+
+@rule("mm", "bmm", "mv", "dot", "addmm", "addmv", "baddbmm", "addbmm", "vdot", "_int_mm")
+def matrix_product(c: Call) -> Sequence[Dims]:
+    """Matrix and vector products, with or without a term added."""
+    letters, terms = {
+        "mm": ("ik,kj->ij", ("self", "mat2")),
+        "_int_mm": ("ik,kj->ij", ("self", "mat2")),
+        "bmm": ("bik,bkj->bij", ("self", "mat2")),
+        "mv": ("ik,k->i", ("self", "vec")),
+        "dot": ("k,k->", ("self", "tensor")),
+        "vdot": ("k,k->", ("self", "other")),
+        "addmm": ("ik,kj->ij", ("mat1", "mat2")),
+        "addmv": ("ik,k->i", ("mat", "vec")),
+        "baddbmm": ("bik,bkj->bij", ("batch1", "batch2")),
+        "addbmm": ("bik,bkj->ij", ("batch1", "batch2")),
+    }[c.op.name.removeprefix("aten::").removesuffix("_") if c.op.name != "aten::_int_mm" else "_int_mm"]
+    left, right = letters.split("->")
+    out = contract(c, [(c.dims(t), row) for t, row in zip(terms, left.split(","), strict=True)], right)
+    return [out if terms[0] == "self" else c.broadcast([out, c.dims("self")])]
+
+
+@rule("convolution", "_convolution")
+def convolution(c: Call) -> Sequence[Dims]:
+    """Channels contract group by group; positions along the kernel stay, unless the kernel is a single point."""
+    x, weight, groups = c.dims("input"), c.dims("weight"), c["groups"]
+    reason = "channels that do not fall into the convolution's groups"
+    batch = x[0]
+    group, inputs = c.split(x[1], groups, reason)
+    if c["transposed"]:
+        group_w, inputs_w = c.split(weight[0], groups, reason)
+        outputs = weight[1]
+    else:
+        group_w, outputs = c.split(weight[0], groups, reason)
+        inputs_w = weight[1]
+    group = c.axes.unify(group, group_w)
+    inputs = c.axes.unify(inputs, inputs_w)
+    c.mixes(batch, group, inputs)
+    c.mixes(batch, group, outputs)
+    channels: Product = (*group, *outputs)
+    if c["bias"] is not None:
+        channels = c.axes.unify(channels, c.dims("bias")[0])
+    space = []
+    for k, (product, kernel) in enumerate(zip(x[2:], weight[2:], strict=True)):
+        step, edge = (values[min(k, len(values) - 1)] for values in (c["stride"], c["padding"]))
+        if size_of(kernel) == 1 and step == 1 and edge == 0:
+            space.append(product)
+            continue
+        for positions in (product, kernel):
+            c.axes.pin(positions, "positions under a kernel")
+        space.append(c.axes.pinned(c.shape()[2 + k], "positions under a kernel"))
+    return [[batch, channels, *space]]
+
+
+@rule("embedding")
+def embedding(c: Call) -> Sequence[Dims]:
+    """Rows chosen by numbers that come from elsewhere."""
+    weight = c.dims("weight")
+    c.axes.pin(weight[0], "rows are chosen by number")
+    c.mixes(*weight[1:])
+    return [[*c.dims("indices"), *weight[1:]]]
+
+
+@rule(
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_fused_attention_overrideable",
+)
+def attention(c: Call) -> Sequence[Dims]:
+    """Softmax(Q K^T) V, batch by batch and head by head; several query heads may share one key head."""
+    query, key, value = c.dims("query"), c.dims("key"), c.dims("value")
+    batch = c.broadcast([query[:1], key[:1], value[:1]])[0]
+    heads = c.axes.unify(key[1], value[1])
+    shared, each = c.split(query[1], size_of(heads), "query heads that do not fall into key heads")
+    heads = c.axes.unify(shared, heads)
+    width = c.axes.unify(query[3], key[3])
+    length = c.axes.unify(key[2], value[2])
+    if c["is_causal"]:
+        c.axes.pin(query[2], "each position sees those before it")
+        c.axes.pin(length, "each position sees those before it")
+    scores = [batch, (*heads, *each), query[2], length]
+    mask = "attn_mask" if c["attn_mask"] is not None else "attn_bias"
+    if c[mask] is not None:
+        scores = c.broadcast([scores, c.dims(mask)])
+    for product in (width, length, value[3]):
+        c.mixes(batch, heads, product)
+    for products in ((query[2],), ()):
+        c.mixes(batch, heads, each, *products)
+    out: Dims = [scores[0], scores[1], scores[2], value[3]]
+    rest = [[*scores[:3]] if c.shape(i) == c.shape()[:3] else c.pinned(i, "bookkeeping of attention")
+            for i in range(1, len(c.op.results))]  # fmt: skip
+    return list(chain([out], rest))

@@ -1,0 +1,61 @@
+"""Operations that treat every entry alike, constants, and random numbers."""
+
+from collections.abc import Sequence
+
+from onebasin.discovery.rules.base import Call, Dims, rule
+from onebasin.discovery.tape import Value
+
+
+@rule(
+    "add", "clone", "alias", "detach", "_to_copy", "lift_fresh", "lift_fresh_copy", "copy", "masked_fill", "dropout",
+    "native_dropout", "where", "contiguous", "to", "_unsafe_masked", "prelu", "_prelu_kernel", "nan_to_num",
+)  # fmt: skip
+def pointwise(c: Call) -> Sequence[Dims]:
+    """Entry by entry: dimensions at one position move together."""
+    joined = c.broadcast(c.table[value] for value in c.values())
+    return [joined[len(joined) - len(c.shape(i)) :] for i in range(len(c.op.results))]
+
+
+@rule("bernoulli")
+def noise(c: Call) -> Sequence[Dims]:
+    """Independent random entries, as in dropout: the same in distribution however they are ordered."""
+    return [c.dims("self")]
+
+
+@rule(
+    "zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones",
+    "new_full", "new_empty", "scalar_tensor", "empty_strided", "new_empty_strided", "empty.memory_format",
+)  # fmt: skip
+def constant(c: Call) -> Sequence[Dims]:
+    """One number everywhere: tells nothing apart, ties nothing."""
+    return [c.constant()]
+
+
+@rule("fill", "zero")
+def fill(c: Call) -> Sequence[Dims]:
+    """Overwritten with one number; the axes stay what they are."""
+    return [c.dims("self")]
+
+
+@rule("arange", "linspace", "eye", "tril_indices", "triu_indices", "logspace")
+def enumerated(c: Call) -> Sequence[Dims]:
+    """Numbers that differ from index to index."""
+    return [c.pinned(0, "numbered positions")]
+
+
+@rule("_local_scalar_dense", "item", "equal", "is_nonzero")
+def leaves(c: Call) -> Sequence[Dims]:
+    """A Python number made from tensors: what happens to it cannot be followed."""
+    for value in c.values():
+        for product in c.table[value]:
+            c.axes.pin(product, "its values become a Python number")
+    return []
+
+
+def unknown(c: Call) -> Sequence[Dims]:
+    """No rule: everything the operation touches stays where it is."""
+    reason = "an operation without a rule"
+    for value in c.values():
+        for product in c.table[value]:
+            c.axes.pin(product, reason)
+    return [c.pinned(i, reason) if isinstance(r, Value) else [] for i, r in enumerate(c.op.results)]

@@ -1,0 +1,128 @@
+"""Operations that work along an axis: reductions, softmax, normalisation, pooling, and those that order or shift."""
+
+import re
+from collections.abc import Sequence
+
+from onebasin.discovery.axes import Product, resolve
+from onebasin.discovery.rules.base import Call, Dims, rule
+
+
+def _chosen(c: Call, rank: int) -> list[int]:
+    named = c["dim"]
+    if named is None or named == []:
+        return list(range(rank))
+    return [position % max(1, rank) for position in (named if isinstance(named, list) else [named])]
+
+
+@rule(
+    "sum", "mean", "amax", "amin", "any", "all", "prod", "var", "std", "var_mean", "std_mean", "logsumexp", "nansum",
+    "linalg_vector_norm", "norm", "max", "min", "aminmax", "count_nonzero",
+)  # fmt: skip
+def reduction(c: Call) -> Sequence[Dims]:
+    """A value that does not depend on the order along the reduced axes; a position among the results does."""
+    dims = c.dims("self")
+    if c["other"] is not None:
+        return [c.broadcast([dims, c.dims("other")])]
+    chosen = set(_chosen(c, len(dims)))
+    kept = [d for position, d in enumerate(dims) if position not in chosen]
+    c.mixes(*kept)
+    if c.op.name in ("aten::max", "aten::min") and len(c.op.results) > 1:
+        for position in chosen:
+            c.axes.pin(dims[position], "its positions are returned as numbers")
+    out = [() if position in chosen else d for position, d in enumerate(dims)] if c["keepdim"] else kept
+    return [out for _ in c.op.results]
+
+
+@rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax")
+def softmax(c: Call) -> Sequence[Dims]:
+    """Normalised along one axis, whatever its order."""
+    dims = c.dims("self")
+    c.mixes(*(d for position, d in enumerate(dims) if position != c.axis()))
+    return [dims]
+
+
+@rule("cumsum", "cumprod", "logcumsumexp", "flip", "roll", "sort", "argsort", "topk", "argmax", "argmin", "cummax")
+def ordered(c: Call) -> Sequence[Dims]:
+    """The order along the axes matters: they stay, the others pass."""
+    dims = c.dims("self")
+    named = c["dims"] if c["dim"] is None else c["dim"]
+    wanted = list(range(len(dims))) if named in (None, []) else named if isinstance(named, list) else [named]
+    chosen = [position % max(1, len(dims)) for position in wanted]
+    kept = c.drop(dims, chosen, "its order matters")
+    return [
+        kept if len(c.shape(i)) < len(dims) else c.transformed(dims, chosen, "its order matters", i)
+        for i in range(len(c.op.results))
+    ]
+
+
+@rule("tril", "triu")
+def triangle(c: Call) -> Sequence[Dims]:
+    """Entries are kept by their position in the last two axes."""
+    dims = c.dims("self")
+    return [c.transformed(dims, [len(dims) - 2, len(dims) - 1], "entries are kept by position")]
+
+
+@rule(
+    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_batch_norm_with_update",
+    "_native_batch_norm_legit_functional", "cudnn_batch_norm", "batch_norm", "_batch_norm_no_update",
+)  # fmt: skip
+def batch_norm(c: Call) -> Sequence[Dims]:
+    """Channel by channel: gain, bias and both running statistics belong to the channel."""
+    x = c.dims("input")
+    channels: Product = x[1]
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        if c[name] is not None:
+            channels = c.axes.unify(channels, c.dims(name)[0])
+    c.mixes(channels)
+    size = c.shape()[1]
+    rest = [
+        [channels] if c.shape(i) == (size,) else c.pinned(i, "bookkeeping of a norm")
+        for i in range(1, len(c.op.results))
+    ]
+    return [[x[0], channels, *x[2:]], *rest]
+
+
+@rule("native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_norm")
+def layer_norm(c: Call) -> Sequence[Dims]:
+    """Symmetric in the normalised axes, which gain and bias share."""
+    x = c.dims("input")
+    outer = len(x) - len(c["normalized_shape"])
+    inner = x[outer:]
+    for name in ("weight", "bias"):
+        if c[name] is not None:
+            inner = c.broadcast([inner, c.dims(name)])
+    c.mixes(*x[:outer])
+    rest: list[Dims] = [[*x[:outer], *([()] * len(inner))] for _ in c.op.results[1:]]
+    return [[*x[:outer], *inner], *rest]
+
+
+@rule("native_group_norm", "group_norm")
+def group_norm(c: Call) -> Sequence[Dims]:
+    """Symmetric inside every group of channels, and the groups among themselves."""
+    x = c.dims("input")
+    channels: Product = x[1]
+    for name in ("weight", "bias"):
+        if c[name] is not None:
+            channels = c.axes.unify(channels, c.dims(name)[0])
+    group, inside = c.split(channels, c["group"], "channels that do not fall into the norm's groups")
+    c.mixes(x[0], group)
+    return [[x[0], resolve((*group, *inside)), *x[2:]], *([x[0], group] for _ in c.op.results[1:])]
+
+
+@rule(
+    *(f"{kind}_pool{n}d{tail}" for n in (1, 2, 3) for kind, tail in (
+        ("avg", ""), ("max", ""), ("max", "_with_indices"), ("adaptive_avg", ""), ("_adaptive_avg", ""),
+        ("adaptive_max", ""), ("lp", ""))),
+    *(f"{pad}_pad{n}d" for n in (1, 2, 3) for pad in ("reflection", "replication")),
+    "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
+    "upsample_bicubic2d", "upsample_trilinear3d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+)  # fmt: skip
+def pooling(c: Call) -> Sequence[Dims]:
+    """Neighbouring positions are combined, channel by channel."""
+    (rank,) = re.findall(r"([123])d", c.op.name)
+    dims = c.dims("self" if c["self"] is not None else "input")
+    space = range(len(dims) - int(rank), len(dims))
+    return [
+        c.transformed(dims, space, "neighbouring positions are combined", i) for i in range(len(c.op.results))
+    ]

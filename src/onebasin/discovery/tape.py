@@ -1,0 +1,363 @@
+"""Run a model once and record the ATen operations it performs.
+
+The recording runs under a `TorchDispatchMode`, below autograd, where composite operations have already fallen apart.
+Fake tensors carry shapes only, so that a model of any size costs no memory and its weights are never copied. Where
+control flow depends on values the recording is repeated on the real example inputs.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from onebasin.errors import DiscoveryError
+
+_HERE = str(Path(__file__).parent)
+_TORCH = str(Path(torch.__file__).parent)
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """A tensor the model has touched.
+
+    Attributes:
+        shape: its sizes.
+        kind: `parameter` (anything in the state dict that is moved), `input`, `constant` or `result`.
+        name: its name in the state dict, for parameters.
+        varies: for constants, along which axes the values differ.
+        memory: the value whose memory this one shares, itself where it owns it.
+        origin: where it was made, for results.
+    """
+
+    shape: tuple[int, ...]
+    kind: str
+    name: str = ""
+    varies: tuple[bool, ...] = ()
+    memory: "Value | None" = None
+    is_floating: bool = True
+
+    @property
+    def owner(self) -> "Value":
+        """The value that owns the memory."""
+        value = self
+        while value.memory is not None:
+            value = value.memory
+        return value
+
+
+@dataclass(eq=False, slots=True)
+class Op:
+    """One recorded operation.
+
+    Attributes:
+        func: the ATen overload.
+        arguments: by the names of the schema, defaults filled in, tensors replaced by their values.
+        results: the values it returned; None where it returned something else.
+        written: arguments it wrote into.
+        module: the module that was running, as named in the model.
+        line: `file:line` of the user's code that asked for it.
+    """
+
+    func: Any
+    arguments: Mapping[str, Any]
+    results: tuple[Value | None, ...]
+    written: tuple[Value, ...]
+    module: str
+    line: str
+
+    @property
+    def name(self) -> str:
+        """The operation's name without its overload, such as `aten::add`."""
+        return str(self.func._schema.name)  # noqa: SLF001 - the schema has no public accessor
+
+    def __str__(self) -> str:
+        """What happened and where, for people."""
+        place = f" in {self.module}" if self.module else ""
+        return f"{self.name.removeprefix('aten::')}{place} ({self.line})" if self.line else self.name
+
+
+@dataclass(slots=True)
+class Tape:
+    """All operations of one forward pass, in order."""
+
+    ops: list[Op] = field(default_factory=list)
+    parameters: dict[str, Value] = field(default_factory=dict)
+    outputs: list[Value] = field(default_factory=list)
+    on_real_tensors: bool = False
+
+    def live(self) -> list[Op]:
+        """The operations the outputs depend on, in order: those whose memory is read later on the way to an output."""
+        needed = {value.owner for value in self.outputs}
+        kept = []
+        for op in reversed(self.ops):
+            made = [value for value in (*op.results, *op.written) if value is not None]
+            if any(value.owner in needed for value in made):
+                needed.update(value.owner for value in values_in(op.arguments))
+                kept.append(op)
+        return kept[::-1]
+
+
+def values_in(arguments: object) -> Iterator[Value]:
+    """Every value inside nested lists, tuples and mappings."""
+    if isinstance(arguments, Value):
+        yield arguments
+    elif isinstance(arguments, Mapping):
+        for item in arguments.values():
+            yield from values_in(item)
+    elif isinstance(arguments, list | tuple):
+        for item in arguments:
+            yield from values_in(item)
+
+
+def record(
+    model: nn.Module, args: Sequence[object], kwargs: Mapping[str, object], knows: Callable[[str, Any], bool]
+) -> Tape:
+    """Record one forward pass of `model`, in the mode (train or eval) it is in.
+
+    Args:
+        model: not modified; buffers it writes to are restored.
+        args: positional example inputs.
+        kwargs: keyword example inputs.
+        knows: whether there is a rule for an operation, given its name and overload. Others are decomposed where
+            PyTorch knows how.
+
+    Raises:
+        DiscoveryError: if the model does not run on the inputs.
+    """
+    try:
+        return _record(model, args, kwargs, knows, FakeTensorMode(allow_non_fake_inputs=True))
+    except Exception as error:
+        # Values are asked for in many ways (item, numpy, a Python branch), and models rewrap what is raised then. The
+        # second run decides: a model that fails on its real inputs, too, is reported with the real reason.
+        reason = error
+    try:
+        return _record(model, args, kwargs, knows, None)
+    except Exception as error:
+        if isinstance(error, DiscoveryError):
+            raise
+        raise DiscoveryError(
+            type(model).__name__,
+            expected="a model that runs on the example inputs",
+            found=f"{type(error).__name__}: {error}",
+            remedy="pass the inputs that the model's forward takes as args and kwargs",
+        ) from reason
+
+
+def _record(
+    model: nn.Module,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    knows: Callable[[str, Any], bool],
+    fake: FakeTensorMode | None,
+) -> Tape:
+    recorder = _Recorder(model, knows, real=fake is None)
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_plain_attention())
+        stack.enter_context(_restored_buffers(model, copies=fake is None))
+        if fake is not None:
+            args, kwargs = tree_map_only(Tensor, fake.from_tensor, (tuple(args), dict(kwargs)))
+            stack.enter_context(fake)
+        tree_map_only(Tensor, recorder.register_input, (args, kwargs))
+        stack.enter_context(recorder.watching_modules())
+        stack.enter_context(recorder)
+        outputs = model(*args, **kwargs)
+    recorder.tape.outputs = [recorder.value_of(tensor) for tensor in output_tensors(outputs)]
+    recorder.tape.on_real_tensors = fake is None
+    return recorder.tape
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes every operation on the tape; knows tensors by identity."""
+
+    def __init__(self, model: nn.Module, knows: Callable[[str, Any], bool], *, real: bool) -> None:
+        super().__init__()
+        self.tape = Tape()
+        self._knows = knows
+        self._real = real
+        self._values: dict[int, Value] = {}
+        self._alive: list[Tensor] = []  # An identity is only meaningful while the tensor lives.
+        self._modules: list[str] = []
+        self._names = {id(module): name for name, module in model.named_modules()}
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            value = self._values.get(id(tensor))
+            if value is None:
+                kind = "parameter" if tensor.is_floating_point() or tensor.is_complex() else "constant"
+                varies = () if kind == "parameter" else _varies(tensor)
+                value = Value(tuple(tensor.shape), kind, name, varies, is_floating=tensor.is_floating_point())
+                self._remember(tensor, value)
+            self.tape.parameters[name] = value
+
+    def _remember(self, tensor: Tensor, value: Value) -> Value:
+        self._values[id(tensor)] = value
+        self._alive.append(tensor)
+        return value
+
+    def register_input(self, tensor: Tensor) -> Tensor:
+        """Note that a tensor comes from the user."""
+        if id(tensor) not in self._values:
+            self._remember(tensor, Value(tuple(tensor.shape), "input", is_floating=tensor.is_floating_point()))
+        return tensor
+
+    def value_of(self, tensor: Tensor) -> Value:
+        """The value of a tensor; one never seen before is a constant of the model."""
+        value = self._values.get(id(tensor))
+        if value is None:
+            value = self._remember(
+                tensor,
+                Value(tuple(tensor.shape), "constant", "", _varies(tensor), is_floating=tensor.is_floating_point()),
+            )
+        return value
+
+    @contextmanager
+    def watching_modules(self) -> Iterator[None]:
+        """Keep track of which module is running."""
+
+        def enter(module: nn.Module, _: object) -> None:
+            self._modules.append(self._names.get(id(module), type(module).__name__))
+
+        def leave(*_: object) -> None:
+            self._modules.pop()
+
+        before = nn.modules.module.register_module_forward_pre_hook(enter)
+        after = nn.modules.module.register_module_forward_hook(leave, always_call=True)
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        schema = func._schema  # noqa: SLF001 - the schema has no public accessor
+        if not self._knows(schema.name, func):
+            decomposed = self._decomposed(func, args, kwargs)
+            if decomposed is not NotImplemented:
+                return decomposed
+        outputs = func(*args, **kwargs)
+        arguments: dict[str, Any] = {}
+        written, shared = [], {}
+        for position, argument in enumerate(schema.arguments):
+            given = args[position] if position < len(args) else kwargs.get(argument.name, argument.default_value)
+            noted = arguments[argument.name] = _noted(given, self.value_of)
+            if argument.alias_info is not None and isinstance(noted, Value):
+                for label in argument.alias_info.before_set:
+                    shared[label] = noted
+                if argument.alias_info.is_write:
+                    written.append(noted)
+        results = []
+        flat = outputs if isinstance(outputs, list | tuple) else (outputs,)
+        for position, output in enumerate(flat):
+            if not isinstance(output, Tensor):
+                results.append(None)
+                continue
+            returned = schema.returns[min(position, len(schema.returns) - 1)]
+            labels = returned.alias_info.before_set if returned.alias_info is not None else ()
+            base = next((shared[label] for label in labels if label in shared), None)
+            results.append(self._result(output, base, written))
+        line = _user_line()
+        module = self._modules[-1] if self._modules else ""
+        self.tape.ops.append(Op(func, arguments, tuple(results), tuple(written), module, line))
+        return outputs
+
+    def _result(self, output: Tensor, base: Value | None, written: list[Value]) -> Value:
+        known = self._values.get(id(output))
+        if known is not None:
+            return known
+        if base is not None and base in written:
+            return self._remember(output, base)
+        return self._remember(
+            output,
+            Value(tuple(output.shape), "result", memory=base, is_floating=output.is_floating_point()),
+        )
+
+    def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with self:
+            result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+            # Imported here: it takes a second, and only unusual models need it.
+            from torch._decomp import decomposition_table  # noqa: PLC0415
+
+            decomposition = decomposition_table.get(func)
+            return NotImplemented if decomposition is None else decomposition(*args, **kwargs)
+
+
+def _noted(given: Any, value_of: Callable[[Tensor], Value]) -> Any:
+    if isinstance(given, Tensor):
+        return value_of(given)
+    if isinstance(given, list | tuple):
+        return [_noted(item, value_of) for item in given]
+    return given
+
+
+def _varies(tensor: Tensor) -> tuple[bool, ...]:
+    """Along which axes the values of a constant differ; all of them where the values are not known."""
+    if tensor.is_meta or isinstance(tensor, FakeTensor):
+        return (True,) * tensor.ndim
+    with torch.utils._python_dispatch._disable_current_modes():  # noqa: SLF001 - real values behind fake tensors
+        return tuple(
+            tensor.numel() > 0 and not bool((tensor == tensor.narrow(axis, 0, 1)).all()) for axis in range(tensor.ndim)
+        )
+
+
+def output_tensors(outputs: object) -> Iterator[Tensor]:
+    """The tensors in a model's output; where there are logits, they stand for all of it."""
+    if isinstance(outputs, Tensor):
+        yield outputs
+    elif isinstance(outputs, Mapping):
+        chosen = [outputs["logits"]] if isinstance(outputs.get("logits"), Tensor) else outputs.values()
+        for item in chosen:
+            yield from output_tensors(item)
+    elif isinstance(outputs, list | tuple | set):
+        for item in outputs:
+            yield from output_tensors(item)
+    elif is_dataclass(outputs) and not isinstance(outputs, type):
+        for item in fields(outputs):
+            yield from output_tensors(getattr(outputs, item.name))
+
+
+def _user_line() -> str:
+    """`file:line` of the innermost frame that belongs neither to PyTorch nor to this package."""
+    frame = sys._getframe(1)  # noqa: SLF001 - walking frames is what it is for
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_TORCH, _HERE)) and not name.startswith("<"):
+            return f"{Path(name).name}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Switch the fused fast path of nn.MultiheadAttention off: it is one opaque operation for a whole layer."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _restored_buffers(model: nn.Module, *, copies: bool) -> Iterator[None]:
+    """Put back what a forward pass writes to, or rebinds, in the model's buffers."""
+    tensors = [(module, name, b) for module in model.modules() for name, b in module._buffers.items()]  # noqa: SLF001
+    saved = [b.clone() if copies and b is not None else None for _, _, b in tensors]
+    try:
+        yield
+    finally:
+        for (module, name, buffer), copy in zip(tensors, saved, strict=True):
+            module._buffers[name] = buffer  # noqa: SLF001 - also undoes a rebinding to a fake tensor
+            if copy is not None and buffer is not None:
+                buffer.copy_(copy)

@@ -1,0 +1,179 @@
+"""Prove a symmetry on the model: random members of it must leave the outputs as they are."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from onebasin.discovery.tape import output_tensors
+from onebasin.errors import DiscoveryError
+from onebasin.modes import in_mode
+from onebasin.symmetry import Matching, Symmetry
+
+TOLERANCE = 1e-9
+"""The largest relative error, in float64, that rounding may explain."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` measured.
+
+    Attributes:
+        max_relative_error: the largest difference of any output, relative to the largest output, over all trials.
+        tolerance: the largest error that counts as equal.
+        trials: how many random members were drawn in each mode.
+        modes: the modes the model was run in.
+        culprits: where it failed, the groups that change the function when moved alone.
+        notes: what could not be tried, and why.
+    """
+
+    max_relative_error: float
+    tolerance: float
+    trials: int
+    modes: tuple[str, ...]
+    culprits: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every output stayed the same."""
+        return self.max_relative_error < self.tolerance
+
+
+def verify(
+    model: nn.Module,
+    symmetry: Symmetry,
+    args: Sequence[object] = (),
+    kwargs: Mapping[str, object] | None = None,
+    trials: int = 3,
+    seed: int = 0,
+) -> Verification:
+    """Compare a model's outputs before and after random members of its symmetry.
+
+    The comparison is made in float64 on a copy of the model whose floating-point parameters and buffers are drawn at
+    random, since zero biases, unit gains and equal running statistics would hide mistakes; in eval mode and in train
+    mode (where BatchNorm's updated statistics are compared, too; dropout is off).
+
+    Args:
+        model: not modified.
+        symmetry: as discovered, or written by hand.
+        args: positional inputs; use a batch of two or more.
+        kwargs: keyword inputs.
+        trials: random members tried in each mode; each moves all groups.
+        seed: of weights and members.
+
+    Returns:
+        the measurement; where it fails, the groups at fault.
+
+    Raises:
+        MismatchError: if the symmetry does not fit the model.
+        DiscoveryError: if the model does not run on the inputs, or gives NaN or infinite outputs.
+    """
+    symmetry.check(model.state_dict(), type(model).__name__)
+    trial = _Trial(model, symmetry, tuple(args), dict(kwargs or {}), seed)
+    worst, modes, notes = 0.0, [], []
+    culprits: dict[str, None] = {}
+    for train in (False, True):
+        try:
+            reference = trial.run(None, train=train)
+        except ValueError as error:
+            if not train:
+                raise
+            notes.append(f"train mode was not tried: {error}")
+            continue
+        modes.append("train" if train else "eval")
+        for member in (symmetry.random(seed + 1 + t) for t in range(trials)):
+            worst = max(worst, trial.error(reference, member, train=train))
+        if worst >= TOLERANCE:
+            for name in symmetry.groups:
+                if trial.error(reference, symmetry.random(seed + 1, only=[name]), train=train) >= TOLERANCE:
+                    culprits[name] = None
+    return Verification(worst, TOLERANCE, trials, tuple(modes), tuple(culprits), tuple(notes))
+
+
+class _Trial:
+    """A poisoned float64 copy of a model that can be run with its tensors moved."""
+
+    def __init__(
+        self, model: nn.Module, symmetry: Symmetry, args: tuple[object, ...], kwargs: dict[str, object], seed: int
+    ) -> None:
+        self._model = copy.deepcopy(model).double()
+        self._symmetry = symmetry
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for tensor in _distinct(self._model.state_dict()):
+                tensor.copy_(_poison(tensor, generator))
+        self._weights = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
+        self._inputs = tree_map_only(Tensor, _double, (args, kwargs))
+
+    def run(self, member: Matching | None, *, train: bool) -> list[Tensor]:
+        """Outputs and, in train mode, updated statistics moved back, after moving the weights by `member`."""
+        weights = self._weights if member is None else member.apply(self._weights)
+        self._model.load_state_dict(weights)
+        args, kwargs = tree_map_only(Tensor, torch.clone, self._inputs)
+        with torch.no_grad(), in_mode(self._model, train=train), torch.random.fork_rng(devices=[]), _KeepAll():
+            torch.manual_seed(0)
+            outputs = [tensor.clone() for tensor in output_tensors(self._model(*args, **kwargs))]
+        if train:
+            state = self._model.state_dict()
+            updated = state if member is None else member.inverse().apply(state)
+            outputs.extend(updated[name].clone() for name in sorted(self._symmetry.buffers))
+        return outputs
+
+    def error(self, reference: list[Tensor], member: Matching, *, train: bool) -> float:
+        """The largest difference of any output, relative to that output's largest entry."""
+        worst = 0.0
+        for before, after in zip(reference, self.run(member, train=train), strict=True):
+            if not before.is_floating_point() or before.numel() == 0:
+                worst = max(worst, float(not torch.equal(before, after)))
+                continue
+            scale = float(before.abs().max())
+            if not torch.isfinite(before).all():
+                raise DiscoveryError(
+                    "verify",
+                    expected="finite outputs on random weights",
+                    found="NaN or infinite outputs",
+                    remedy="pass example inputs of ordinary size",
+                )
+            difference = float((before - after).abs().max())
+            worst = max(worst, difference / scale if scale else float(difference > 0))
+        return worst
+
+
+class _KeepAll(TorchDispatchMode):
+    """Dropout that drops nothing, wherever it is called from: below autograd it is a Bernoulli draw."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.native_dropout.default:
+            return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
+        if func in (torch.ops.aten.bernoulli_.float, torch.ops.aten.bernoulli.p):
+            return args[0].fill_(1) if func is torch.ops.aten.bernoulli_.float else torch.ones_like(args[0])
+        return func(*args, **kwargs or {})
+
+
+def _distinct(state: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    seen: set[int] = set()
+    for tensor in state.values():
+        if tensor.is_floating_point() and tensor.data_ptr() not in seen:
+            seen.add(tensor.data_ptr())
+            yield tensor
+
+
+def _poison(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Random values of a size that keeps activations in range: what was never negative stays positive."""
+    noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+    if tensor.ndim > 1:
+        return noise * (2 / max(1, tensor[0].numel())) ** 0.5
+    positive = tensor.numel() > 0 and bool((tensor >= 0).all()) and bool((tensor > 0).any())
+    return noise.abs() + 0.5 if positive else noise
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor

@@ -1,0 +1,101 @@
+"""Make one network out of several that lie in the same coordinates, and repair what averaging damages."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from onebasin.checkpoint import load_params
+from onebasin.errors import MismatchError, OptionError
+from onebasin.merging.average import lerp, mean
+from onebasin.merging.batchnorm import reestimate_batchnorm as reestimate_batchnorm
+
+__all__ = ["METHODS", "merge", "reestimate_batchnorm"]
+
+METHODS = {"mean": mean, "lerp": lerp}
+"""The merge methods by name; each combines one tensor of every model, given normalised weights."""
+
+
+def merge(
+    models: Sequence[nn.Module | Mapping[str, Tensor] | str | Path],
+    method: str = "mean",
+    weights: Sequence[float] | None = None,
+) -> dict[str, Tensor]:
+    """Combine networks of one architecture, tensor by tensor.
+
+    The networks should be in the same coordinates: apply a matching to all but the first before.
+
+    Args:
+        models: modules, state dicts or checkpoints' paths; the first gives names, order and dtypes.
+        method: `"mean"`, the weighted average of any number; `"lerp"`, the line through two, `(1 - lam) a + lam b`.
+        weights: for `mean` one number a model (None: equal), divided by their sum; for `lerp` the single number lam
+            (None: 0.5), 0 for the first model and 1 for the second.
+
+    Returns:
+        new tensors; averages are taken in float64 and rounded once to the dtype of the first model. Integer and boolean
+        tensors, which cannot be averaged, are those of the first model. Tied tensors stay tied.
+
+    Raises:
+        OptionError: if the method is unknown, or the weights do not fit the method and the number of models.
+        MismatchError: if a tensor is missing, or has another shape or dtype.
+    """
+    if method not in METHODS:
+        raise OptionError("method", expected=" or ".join(METHODS), found=repr(method), remedy="choose one of them")
+    shares = _shares(method, len(models), weights)
+    loaded = [load_params(model) for model in models]
+    first = loaded[0]
+    for position, other in enumerate(loaded[1:], start=2):
+        _same_tensors(first, other, position)
+    done: dict[tuple[object, ...], Tensor] = {}
+    merged = {}
+    for name, tensor in first.items():
+        rows = [params[name] for params in loaded]
+        # Names that are one tensor in every model are one tensor in the result.
+        identity = tuple((id(r.untyped_storage()), r.data_ptr(), r.shape, r.stride()) for r in rows)
+        if identity not in done:
+            done[identity] = METHODS[method](rows, shares) if tensor.is_floating_point() else tensor.clone()
+        merged[name] = done[identity]
+    return merged
+
+
+def _shares(method: str, count: int, weights: Sequence[float] | None) -> list[float]:
+    if count == 0:
+        raise OptionError("models", expected="at least one model", found="none", remedy="pass the models to merge")
+    if method == "lerp":
+        lam = [0.5] if weights is None else list(weights)
+        if count != 2 or len(lam) != 1:  # noqa: PLR2004 - a line has two ends
+            raise OptionError(
+                "weights",
+                expected="two models and one number lam for lerp",
+                found=f"{count} models and {len(lam)} numbers",
+                remedy="use mean for other counts",
+            )
+        return [1 - lam[0], lam[0]]
+    shares = [1.0] * count if weights is None else list(weights)
+    total = sum(shares)
+    if len(shares) != count or not total > 0:
+        raise OptionError(
+            "weights",
+            expected=f"{count} numbers with a positive sum",
+            found=str(weights),
+            remedy="pass one weight a model",
+        )
+    return [share / total for share in shares]
+
+
+def _same_tensors(first: Mapping[str, Tensor], other: Mapping[str, Tensor], position: int) -> None:
+    for name in [*first, *other]:
+        missing = "first model" if name not in first else f"model {position}" if name not in other else ""
+        if missing:
+            raise MismatchError(
+                name, expected=f"a tensor of this name in the {missing}", found="none", remedy="merge one architecture"
+            )
+        a, b = first[name], other[name]
+        for what, mine, theirs in (("shape", tuple(a.shape), tuple(b.shape)), ("dtype", a.dtype, b.dtype)):
+            if mine != theirs:
+                raise MismatchError(
+                    name,
+                    expected=f"{what} {mine}, as in the first model",
+                    found=f"{what} {theirs} in model {position}",
+                    remedy="merge checkpoints of one architecture and one dtype",
+                )

@@ -1,0 +1,406 @@
+"""The permutation symmetries of an architecture, and the elements of that symmetry group.
+
+A `Symmetry` says which axes of which tensors move together. A `Matching` is one way to move them: a permutation for
+every group, found by matching, drawn at random or given by hand. Both are plain immutable data with a JSON form that a
+person can read and write.
+"""
+
+import dataclasses
+import enum
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onebasin import symmetry_json
+from onebasin.apply import permute_stream
+from onebasin.checkpoint import load_params
+from onebasin.errors import MismatchError, SymmetryError
+from onebasin.json_file import read_json, write_json
+from onebasin.layout import AxisGroup, AxisLayout, Part, parts
+from onebasin.permutation import Permutation
+
+
+class AxisRef(NamedTuple):
+    """One axis of one tensor; written `tensor:axis`, as in `layer1.0.conv1.weight:0`."""
+
+    tensor: str
+    axis: int
+
+    def __str__(self) -> str:
+        """The form used in files and on the command line."""
+        return f"{self.tensor}:{self.axis}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the form that `str` writes.
+
+        Raises:
+            SymmetryError: if it is not a name, a colon and a number.
+        """
+        name, colon, axis = text.rpartition(":")
+        if not colon or not axis.isdigit():
+            raise SymmetryError(
+                text, expected="TENSOR:AXIS such as fc1.weight:0", found=repr(text), remedy="correct the axis"
+            )
+        return cls(name, int(axis))
+
+
+class Status(enum.Enum):
+    """Why a search stopped; the value says what it means and what to do."""
+
+    CONVERGED = "converged: no group's best reordering improves the objective any more"
+    MAX_SWEEPS = "stopped at the limit of sweeps; raise max_sweeps to go on"
+    INTERRUPTED = "interrupted; the matching is valid and the best reached so far, run again to go on"
+    GIVEN = "given, not searched for"
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Which axes of which tensors can be permuted together without changing the network's function.
+
+    Attributes:
+        groups: every axis group by its name, in the order of the data flow.
+        layouts: for every tensor of the state dict, one layout an axis.
+        pins: for every axis that holds something fixed, the reason why it cannot move.
+        tied: names that are one tensor (tied weights), a row each.
+        buffers: tensors that are moved but carry no information to score, such as BatchNorm's running statistics.
+    """
+
+    groups: Mapping[str, AxisGroup]
+    layouts: Mapping[str, tuple[AxisLayout, ...]]
+    pins: Mapping[AxisRef, str] = field(default_factory=dict)
+    tied: tuple[tuple[str, ...], ...] = ()
+    buffers: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Check that the symmetry does not contradict itself.
+
+        Raises:
+            SymmetryError: naming the group, tensor or axis at fault.
+        """
+        for group in self.groups.values():
+            self._check_nesting(group)
+        for name, axes in self.layouts.items():
+            for axis, layout in enumerate(axes):
+                for group_name in layout.groups:
+                    if group_name not in self.groups:
+                        _fail(f"{name}:{axis}", "groups listed under groups", group_name, "list the group or correct it")
+            for part in self.parts(name):
+                for dim, factor in enumerate(part.factors):
+                    if isinstance(factor, str):
+                        part.context(dim, self.groups[factor].inside)
+        for row in self.tied:
+            for name in row:
+                if name not in self.layouts or self.layouts[name] != self.layouts[row[0]]:
+                    _fail(name, f"the layout of {row[0]}, to which it is tied", self._shown(name), "make them equal")
+        for name in self.buffers - self.layouts.keys():
+            _fail(name, "a buffer with a layout", "none", "add its layout or remove it from buffers")
+        for ref in self.pins:
+            if ref.axis >= len(self.layouts.get(ref.tensor, ())):
+                _fail(str(ref), "a pin on an axis that has a layout", "no such axis", "correct or remove the pin")
+
+    def _check_nesting(self, group: AxisGroup) -> None:
+        for position, outer in enumerate(group.inside):
+            if outer not in self.groups:
+                _fail(f"group {group.name}", "to be nested in a listed group", outer, "list the group or correct it")
+            missing = [name for name in self.groups[outer].inside if name not in group.inside[:position]]
+            if missing:
+                _fail(
+                    f"group {group.name}",
+                    f"{', '.join(missing)} before {outer} under inside, since {outer} is nested in it",
+                    ", ".join(group.inside),
+                    "list every group around, outermost first",
+                )
+
+    def _shown(self, name: str) -> str:
+        return str([str(layout) for layout in self.layouts[name]]) if name in self.layouts else "no layout"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The size of every group."""
+        return {name: group.size for name, group in self.groups.items()}
+
+    @property
+    def log_order(self) -> float:
+        """The natural logarithm of the number of distinct reorderings: the sum of ln n! over all groups.
+
+        A nested group counts once for every combination of members of the groups around it.
+        """
+        return sum(
+            math.prod(self.context_sizes(group)) * math.lgamma(group.size + 1)
+            for group in self.groups.values()
+            if not group.fixed
+        )
+
+    def context_sizes(self, group: AxisGroup) -> tuple[int, ...]:
+        """The sizes of the groups that `group` is nested in."""
+        return tuple(self.groups[name].size for name in group.inside)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape that tensor `name` must have."""
+        return tuple(layout.size(self.sizes) for layout in self.layouts[name])
+
+    def parts(self, name: str) -> list[Part]:
+        """The parts that tensor `name` falls into; see `onebasin.layout`."""
+        return parts(name, self.layouts[name], self.sizes)
+
+    def check(self, params: Mapping[str, Tensor], label: str) -> None:
+        """Check that the tensors of `params` are those the symmetry speaks of, with the same shapes.
+
+        Args:
+            params: a state dict.
+            label: what to call it in an error, such as a file's name.
+
+        Raises:
+            MismatchError: naming the tensor that is missing, has another shape or is not listed.
+        """
+        shapes = {name: tuple(tensor.shape) for name, tensor in params.items()}
+        replaced = {name for row in self.tied if any(other in shapes for other in row) for name in row}
+        sizes = self.sizes
+        for name, layouts in self.layouts.items():
+            if name not in shapes:
+                if name in replaced:
+                    continue
+                raise MismatchError(
+                    f"{label}: {name}",
+                    expected="a tensor of this name, as in the symmetry",
+                    found="none",
+                    remedy="pass a checkpoint of the architecture the symmetry was discovered on",
+                )
+            expected = tuple(layout.size(sizes) for layout in layouts)
+            if shapes[name] != expected:
+                raise MismatchError(
+                    f"{label}: {name}",
+                    expected=f"shape {expected}",
+                    found=f"shape {shapes[name]}",
+                    remedy="pass a checkpoint of the architecture the symmetry was discovered on",
+                )
+        for name in shapes:
+            if name not in self.layouts:
+                raise MismatchError(
+                    f"{label}: {name}",
+                    expected="only tensors the symmetry lists",
+                    found="one it does not know how to move",
+                    remedy="add its layout to the symmetry, or discover it again on this model",
+                )
+
+    def identity(self) -> "Matching":
+        """The element that moves nothing."""
+        return Matching(
+            self,
+            {g.name: Permutation.identity(g.size, self.context_sizes(g)) for g in self.groups.values()},
+        )
+
+    def random(self, seed: int, only: Iterable[str] | None = None) -> "Matching":
+        """A uniformly random element of the symmetry group.
+
+        Args:
+            seed: same seed, same element, in every process.
+            only: the groups to move; all others stay in place. None moves all.
+        """
+        generator = np.random.default_rng(seed)
+        chosen = set(self.groups if only is None else only)
+        permutations = {}
+        for group in self.groups.values():
+            drawn = Permutation.random(group.size, generator, self.context_sizes(group))
+            moves = group.name in chosen and not group.fixed
+            permutations[group.name] = drawn if moves else Permutation.identity(group.size, self.context_sizes(group))
+        return Matching(self, permutations, seed=seed, method="random")
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON form to `path`; an existing file is replaced whole or not at all."""
+        write_json(Path(path), symmetry_json.dump_symmetry(self.groups, self.layouts, self.pins, self.tied, self.buffers))
+
+    @classmethod
+    def load(cls, path: str | Path, checkpoint: "Mapping[str, Tensor] | nn.Module | str | Path | None" = None) -> Self:
+        """Read the JSON form, written by `save` or by hand.
+
+        Args:
+            path: the file.
+            checkpoint: where given, the symmetry is checked against it, tensor by tensor.
+
+        Raises:
+            CheckpointError: if the file cannot be read.
+            SymmetryError: if it is not a symmetry, or contradicts itself.
+            MismatchError: if it does not fit the checkpoint.
+        """
+        symmetry = cls.from_json(read_json(Path(path)), str(path))
+        if checkpoint is not None:
+            symmetry.check(load_params(checkpoint), str(path))
+        return symmetry
+
+    @classmethod
+    def from_json(cls, data: object, label: str) -> Self:
+        """Build from parsed JSON; `label` names its source in errors."""
+        parsed = symmetry_json.parse_symmetry(data, label)
+        pins = {AxisRef.parse(axis): reason for axis, reason in parsed.pins.items()}
+        return cls(parsed.groups, parsed.layouts, pins, parsed.tied, parsed.buffers)
+
+    def __repr__(self) -> str:
+        """Counts and the logarithm of the order."""
+        return f"Symmetry({len(self.groups)} groups, {len(self.layouts)} tensors, log_order={self.log_order:.1f})"
+
+
+@dataclass(frozen=True)
+class Matching:
+    """One element of a symmetry group: a permutation for every axis group, and how it was found.
+
+    Attributes:
+        symmetry: the group it belongs to.
+        permutations: one a group, `[*sizes of the groups around, n]`, in gather form.
+        objective: the value reached, where a search found it.
+        history: the objective after every sweep, beginning with the start.
+        status: why the search stopped.
+        seconds: the time spent in each part of the search; not saved, so that the same seed gives the same bytes.
+        method: the algorithm that found it.
+        seed: the seed it was started from.
+    """
+
+    symmetry: Symmetry
+    permutations: Mapping[str, Permutation]
+    objective: float | None = None
+    history: tuple[float, ...] = ()
+    status: Status = Status.GIVEN
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    method: str = "given"
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that every group has a permutation of the right shape.
+
+        Raises:
+            SymmetryError: naming the group at fault.
+        """
+        for group in self.symmetry.groups.values():
+            shape = (*self.symmetry.context_sizes(group), group.size)
+            given = self.permutations.get(group.name)
+            if given is None or given.index.shape != shape:
+                found = "none" if given is None else f"shape {given.index.shape}"
+                _fail(f"group {group.name}", f"a permutation of shape {shape}", found, "pass one for every group")
+            elif group.fixed and not given.is_identity:
+                _fail(f"group {group.name}", "the identity, since the group is fixed", "a permutation", "leave it out")
+        for name in self.permutations.keys() - self.symmetry.groups.keys():
+            _fail(f"group {name}", "a group of the symmetry", "an unknown one", "remove it")
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing moves."""
+        return all(permutation.is_identity for permutation in self.permutations.values())
+
+    def apply(self, b: "Mapping[str, Tensor] | nn.Module | str | Path") -> dict[str, Tensor]:
+        """The function of `b` in the coordinates it was matched to.
+
+        Args:
+            b: a module, its state dict, or a checkpoint's path. Not modified.
+
+        Returns:
+            New tensors under the names, dtypes, devices and order of `b`; tied tensors stay tied.
+
+        Raises:
+            MismatchError: if `b` does not fit the symmetry.
+        """
+        params = load_params(b)
+        self.symmetry.check(params, str(b) if isinstance(b, str | Path) else "b")
+        s = self.symmetry
+        return dict(permute_stream(params, s.layouts, s.groups, self.permutations, s.tied))
+
+    def compose(self, other: "Matching") -> "Matching":
+        """The element that acts as `other` first and then as this one.
+
+        With p over i and q over [i, j] nested in it: first (p2, q2), then (p1, q1) gives p[i] = p2[p1[i]] and
+        q[i, j] = q2[p1[i], q1[i, j]], as the members of the outer group have moved in between.
+
+        Raises:
+            SymmetryError: if the two belong to different symmetries.
+        """
+        if other.symmetry.groups != self.symmetry.groups:
+            _fail("compose", "two matchings of one symmetry", "different groups", "use one symmetry for both")
+        composed = {
+            name: Permutation(other.permutations[name].index[(*self._context(name), p.index)])
+            for name, p in self.permutations.items()
+        }
+        return Matching(self.symmetry, composed)
+
+    def inverse(self) -> "Matching":
+        """The element that undoes this one."""
+        inverted: dict[str, Permutation] = {}
+        for group in sorted(self.symmetry.groups.values(), key=lambda g: len(g.inside)):
+            rows = self.permutations[group.name].inverse()
+            # Where a member of the outer groups came from, there its inner permutation is undone.
+            index = rows.index[_gather(group, self.symmetry.groups, inverted)] if group.inside else rows.index
+            inverted[group.name] = Permutation(index)
+        return Matching(self.symmetry, {name: inverted[name] for name in self.permutations})
+
+    def _context(self, name: str) -> tuple[NDArray[np.int64], ...]:
+        group = self.symmetry.groups[name]
+        return tuple(axis[..., None] for axis in _gather(group, self.symmetry.groups, self.permutations))
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON form, symmetry included, to `path`; an existing file is replaced whole or not at all."""
+        s = self.symmetry
+        data = symmetry_json.dump_symmetry(s.groups, s.layouts, s.pins, s.tied, s.buffers)
+        found = {
+            "method": self.method,
+            "seed": self.seed,
+            "objective": self.objective,
+            "history": list(self.history),
+            "status": self.status.name.lower(),
+        }
+        permutations = {name: permutation.index.tolist() for name, permutation in self.permutations.items()}
+        write_json(
+            Path(path),
+            {"format": symmetry_json.MATCHING, **found, "permutations": permutations, "symmetry": data},
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: if the file cannot be read.
+            SymmetryError: if it is not a matching, or contradicts itself.
+        """
+        parsed = symmetry_json.parse_matching(read_json(Path(path)), str(path), [s.name.lower() for s in Status])
+        return cls(
+            Symmetry.from_json(parsed.symmetry, str(path)),
+            {name: Permutation(index) for name, index in parsed.permutations.items()},
+            objective=parsed.objective,
+            history=parsed.history,
+            status=Status[parsed.status.upper()],
+            method=parsed.method,
+            seed=parsed.seed,
+        )
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with some attributes changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        """Method, objective and status."""
+        moved = sum(not permutation.is_identity for permutation in self.permutations.values())
+        value = "" if self.objective is None else f", objective={self.objective:.6g}"
+        return f"Matching({self.method}, {moved} of {len(self.permutations)} groups move{value}, {self.status.name})"
+
+
+def _gather(
+    group: AxisGroup, groups: Mapping[str, AxisGroup], permutations: Mapping[str, Permutation]
+) -> tuple[NDArray[np.int64], ...]:
+    """For every combination of members around `group`, where those members are taken from.
+
+    Returns:
+        one array a surrounding group, each broadcastable to the sizes of all of them.
+    """
+    grid = dict(zip(group.inside, np.indices([groups[n].size for n in group.inside], sparse=True), strict=True))
+    return tuple(
+        permutations[name].index[(*(grid[outer] for outer in groups[name].inside), grid[name])] for name in group.inside
+    )
+
+
+def _fail(subject: str, expected: str, found: str, remedy: str) -> None:
+    raise SymmetryError(subject, expected=expected, found=found, remedy=remedy)
