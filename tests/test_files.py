@@ -40,35 +40,48 @@ def test_the_temporary_file_is_beside_the_target_and_ends_alike(tmp_path: Path) 
     assert content(tmp_path) == {"chart.svg": b"<svg/>"}
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("mine"), KeyboardInterrupt(), OptionError("o", expected="", found="", remedy="")]
-)
-def test_errors_of_the_block_leave_the_old_file(tmp_path: Path, error: BaseException) -> None:
-    """When the block raises, the error passes unchanged, the old file stays and the temporary one goes."""
-    (tmp_path / "a.txt").write_bytes(b"old")
-    with pytest.raises(type(error)) as caught, atomic_path(tmp_path / "a.txt") as temporary:
+def write_half(path: Path, error: BaseException) -> None:
+    """Write something to a path atomically, and fail."""
+    with atomic_path(path) as temporary:
         temporary.write_bytes(b"half")
         raise error
 
-    assert caught.value is error
-    assert content(tmp_path) == {"a.txt": b"old"}
 
-
-def test_system_errors_of_the_block_are_about_the_target(tmp_path: Path) -> None:
-    """An OSError while the temporary file is written names the target; one about another file passes unchanged."""
-    with pytest.raises(CheckpointError) as caught, atomic_path(tmp_path / "a.txt") as temporary:
+def write_to_a_folder(path: Path) -> None:
+    """Fail because the temporary file has become a folder."""
+    with atomic_path(path) as temporary:
         temporary.unlink()
         temporary.mkdir()
         try:
             temporary.write_text("x")
         finally:
             temporary.rmdir()
-    assert caught.value.subject == str(tmp_path / "a.txt")
-    assert "found Is a directory; check" in str(caught.value)
 
-    with pytest.raises(FileNotFoundError) as other, atomic_path(tmp_path / "a.txt"):
-        (tmp_path / "input").read_text()
-    assert not isinstance(other.value, CheckpointError)
+
+OWN = OptionError("option", expected="a", found="b", remedy="c")
+ELSEWHERE = FileNotFoundError(2, "No such file or directory", "another file")
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), OWN, ELSEWHERE])
+def test_errors_of_the_block_leave_the_old_file(tmp_path: Path, error: BaseException) -> None:
+    """When the block raises, the error passes unchanged, the old file stays and the temporary one goes."""
+    (tmp_path / "a.txt").write_bytes(b"old")
+    with pytest.raises(type(error)) as caught:
+        write_half(tmp_path / "a.txt", error)
+
+    assert caught.value is error
+    assert content(tmp_path) == {"a.txt": b"old"}
+
+
+def test_failures_to_write_are_about_the_target(tmp_path: Path) -> None:
+    """An OSError of the temporary file, or of no file, names the target."""
+    with pytest.raises(CheckpointError, match="found Is a directory; check") as caught:
+        write_to_a_folder(tmp_path / "a.txt")
+    assert caught.value.subject == str(tmp_path / "a.txt")
+
+    with pytest.raises(CheckpointError, match="found No space left on device; check") as caught:
+        write_half(tmp_path / "a.txt", OSError(28, "No space left on device"))
+    assert caught.value.subject == str(tmp_path / "a.txt")
     assert content(tmp_path) == {}
 
 
@@ -154,9 +167,10 @@ def test_several_files_take_their_names_together(tmp_path: Path) -> None:
     assert content(tmp_path) == {"a": b"1", "index": b"2"}
 
 
-def test_several_files_are_put_back_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", [(), ("a", "index", "old")])
+def test_several_files_are_put_back_together(tmp_path: Path, old: tuple[str, ...]) -> None:
     """When a later file cannot take its name, the earlier ones give theirs back."""
-    for name in ("a", "b", "index", "old"):
+    for name in old:
         (tmp_path / name).write_bytes(b"old")
     before = content(tmp_path)
     with Staging(tmp_path) as staging:

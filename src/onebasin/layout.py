@@ -196,15 +196,15 @@ class Part:
     def context(self, dim: int, inside: Sequence[str]) -> tuple[int, ...]:
         """The dimensions that tell which permutation of a nested group applies at dimension `dim`.
 
-        A group the dimension is nested in is looked for on the same axis first, nearest outside first; then anywhere.
+        A group the dimension is nested in is looked for on the same axis, nearest outside first; then anywhere.
 
         Raises:
-            SymmetryError: if one of `inside` is not in this part, or stands on several other axes.
+            SymmetryError: if one of `inside` is not in this part, or stands in several places.
         """
         dims = []
         for name in inside:
             here = [d for d in range(dim) if self.factors[d] == name and self.axes[d] == self.axes[dim]]
-            there = [d for d, factor in enumerate(self.factors) if factor == name and self.axes[d] != self.axes[dim]]
+            there = [d for d, factor in enumerate(self.factors) if factor == name]
             found = here[-1:] or there
             if len(found) != 1:
                 raise SymmetryError(

@@ -92,6 +92,20 @@ def test_data_is_not_read_before_it_is_asked_for(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list what is mapped")
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_tensors_are_mapped_from_the_file(tmp_path: Path, suffix: str) -> None:
+    """The memory of a tensor is that of its file, in safetensors and in a zip of torch."""
+    path = tmp_path / f"m{suffix}"
+    save_checkpoint(small_state(), path)
+    weight = open_checkpoint(path)["layer.weight"]
+    spans = [
+        line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line
+    ]
+
+    assert any(int(start, 16) <= weight.data_ptr() < int(stop, 16) for start, stop in spans)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_closing_lets_go_of_files_not_of_tensors(tmp_path: Path, suffix: str) -> None:
     """After the `with` block a tensor read before is still there, and no other can be read."""

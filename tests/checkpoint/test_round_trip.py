@@ -135,6 +135,18 @@ def test_like_keeps_the_shards(tmp_path: Path) -> None:
     assert {name: file.removeprefix("other") for name, file in found.packaging.shards.items()} == expected
 
 
+def test_like_keeps_an_index_of_one_shard(tmp_path: Path) -> None:
+    """Written like a checkpoint of one shard with an index, there is one shard with an index again."""
+    shard = tmp_path / "model-00001-of-00001.safetensors"
+    save_checkpoint(small_state(), shard)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(small_state(), shard.name)}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    files = save_checkpoint(small_state(), tmp_path / "copy.safetensors", like=open_checkpoint(tmp_path))
+
+    assert [file.name for file in files] == ["copy-00001-of-00001.safetensors", "copy.safetensors.index.json"]
+    assert_same(open_checkpoint(files[-1]), small_state())
+
+
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_prefixes_are_taken_off_and_put_back(tmp_path: Path, prefix: str, suffix: str) -> None:
@@ -218,25 +230,24 @@ def test_metadata_is_kept(tmp_path: Path, shard_bytes: int | None) -> None:
     assert open_checkpoint(tmp_path / "new.safetensors").metadata == {"format": "pt", "only": "this"}
 
 
-SAVE = """
-import sys, torch
+COPY = """
 from onebasin.checkpoint import open_checkpoint, save_checkpoint
-like = open_checkpoint(sys.argv[1])
-save_checkpoint(like, sys.argv[2], like=like)
+for suffix in (".safetensors", ".pt"):
+    like = open_checkpoint("a" + suffix)
+    save_checkpoint(like, "b" + suffix, like=like)
 """
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_same_content_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     """Another process with another hash seed, writing to another name, writes the same bytes."""
-    metadata = {letter: letter for letter in "qwertyuiop"}
-    save_checkpoint(small_state(), tmp_path / f"a{suffix}", metadata=metadata)
-    command = [sys.executable, "-c", SAVE, tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"]
-    subprocess.run(
-        command, check=True, env=os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    )
+    suffixes = (".safetensors", ".pt")
+    for suffix in suffixes:
+        save_checkpoint(small_state(), tmp_path / f"a{suffix}", metadata={letter: letter for letter in "qwertyuiop"})
+    variables = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", COPY], check=True, env=variables, cwd=tmp_path)
 
-    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    for suffix in suffixes:
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
 def test_suffix_can_be_given_apart_from_the_name(tmp_path: Path) -> None:

@@ -79,6 +79,14 @@ def test_equal_tensors_are_tied_as_in_like(tmp_path: Path, name: str, shard_byte
     assert_same(found, copies)
 
 
+def test_an_old_record_of_ties_is_not_kept(tmp_path: Path) -> None:
+    """Metadata copied from another file by hand does not tie what is written with it."""
+    record = {"onebasin.tied": '[["x","y",0]]'}
+    save_checkpoint({"a": torch.ones(1)}, tmp_path / "m.safetensors", metadata=record)
+
+    assert open_checkpoint(tmp_path / "m.safetensors").tied == ()
+
+
 def test_tensors_that_differ_are_untied(tmp_path: Path) -> None:
     """Names tied in `like` whose tensors now differ are written one by one, be it by the sign of a zero."""
     shared = torch.zeros(2)
@@ -100,6 +108,16 @@ def test_chains_of_ties_end_at_a_stored_tensor(tmp_path: Path) -> None:
     save_checkpoint(state, tmp_path / "m.safetensors", like=open_checkpoint(tmp_path / "like.safetensors"))
 
     assert open_checkpoint(tmp_path / "m.safetensors").tied == (("a", "b", "c", "d"),)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_conjugate_views_keep_their_values(tmp_path: Path, suffix: str) -> None:
+    """A conjugate and a negated view of the same memory, which torch leaves uncomputed, read as they were."""
+    numbers = torch.tensor([1 + 2j, 3 - 4j])
+    state = {"a": numbers, "conj": numbers.conj(), "imag": numbers.imag, "neg": numbers.conj().imag}
+    save_checkpoint(state, tmp_path / f"m{suffix}")
+
+    assert_same(open_checkpoint(tmp_path / f"m{suffix}"), {name: t.clone() for name, t in state.items()})
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import BinaryIO
@@ -38,7 +38,9 @@ def write_safetensors(
     # Largest items first, so that each tensor starts at a multiple of its item size and can be used where it lies.
     order = sorted(tensors, key=lambda name: -tensors[name].itemsize)
     ends = dict(zip(order, accumulate(tensors[name].nbytes for name in order), strict=True))
-    header: dict[str, object] = {METADATA: {**metadata, "format": metadata.get("format", "pt"), **encode_aliases(aliases)}}
+    header: dict[str, object] = {
+        METADATA: {**metadata, "format": metadata.get("format", "pt"), **encode_aliases(aliases)}
+    }
     for name, tensor in tensors.items():
         if tensor.dtype not in CODES or name == METADATA:
             raise CheckpointError(
@@ -73,15 +75,19 @@ def write_pickle(tensors: Mapping[str, Tensor], aliases: Iterable[Alias], packag
 
 
 def compact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors on the CPU, copied where their storage holds more than they show of it.
+    """The same tensors on the CPU, copied where torch would write their storage badly or not at all.
 
-    A pickle stores whole storages: one row of a large matrix would take the matrix along. Views that together cover
-    their storage stay views of one.
+    A pickle stores whole storages: one row of a large matrix would take the matrix along, and a storage seen as two
+    dtypes is refused. Views of one dtype that together cover their storage stay views of it.
     """
-    here = {name: tensor.cpu() for name, tensor in tensors.items()}
-    storages = {name: tensor.untyped_storage() for name, tensor in here.items()}
-    shown: Counter[int] = Counter()
-    for name, tensor in here.items():
-        shown[storages[name].data_ptr()] += tensor.nbytes
-    spare = {name for name, storage in storages.items() if storage.nbytes() > shown[storage.data_ptr()]}
-    return {name: tensor.clone() if name in spare else tensor for name, tensor in here.items()}
+    here = {name: tensor.cpu().resolve_conj().resolve_neg() for name, tensor in tensors.items()}
+    views: dict[int, list[Tensor]] = {}
+    for tensor in here.values():
+        views.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
+
+    def stays(tensor: Tensor) -> bool:
+        storage = tensor.untyped_storage()
+        group = views[storage.data_ptr()]
+        return sum(t.nbytes for t in group) >= storage.nbytes() and len({t.dtype for t in group}) == 1
+
+    return {name: tensor if stays(tensor) else tensor.clone() for name, tensor in here.items()}

@@ -1,6 +1,7 @@
 """Find the file that a path means, and the shards that an index names."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from onebasin.checkpoint.format import INDEX, PICKLES, SAFETENSORS, shorten
@@ -22,16 +23,16 @@ def locate(path: Path) -> Path:
     """
     index = path.with_name(path.name + INDEX) if path.name else path
     try:
-        if path.is_dir():
-            return _inside(path)
-        return index if not path.exists() and index.exists() else path
+        if not path.is_dir():
+            return index if not path.exists() and index.exists() else path
+        names = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
     except OSError as error:
         raise refused(path, error) from error
+    return path / _choose(path, names)
 
 
-def _inside(folder: Path) -> Path:
-    """The one checkpoint of a folder: the usual names first, then indices, safetensors and pickles."""
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+def _choose(folder: Path, names: Collection[str]) -> str:
+    """The one checkpoint among the files of a folder: the usual names first, then indices, safetensors, pickles."""
     choices = (
         [name for name in USUAL if name in names][:1],
         [name for name in names if name.endswith(INDEX)],
@@ -46,7 +47,7 @@ def _inside(folder: Path) -> Path:
             found=f"{len(found)} ({shorten(', '.join(found))})" if found else "none in it",
             remedy="name the file itself",
         )
-    return folder / found[0]
+    return found[0]
 
 
 def read_index(path: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -242,7 +242,7 @@ def load_pickle(path: Path, *, mmap: bool) -> object:
     except OSError as error:
         raise refused(path, error) from error
     except UNREADABLE as error:
-        text = str(error)
+        text = str(error) or type(error).__name__
         code = CODE.search(text)
         if code is None:
             detail = DETAIL.search(text)

@@ -62,9 +62,10 @@ def save_checkpoint(
         raise CheckpointError(str(path), expected="tensors to write", found="none", remedy="check what is to be saved")
     model = like if like is not None else (params if isinstance(params, Checkpoint) else None)
     packaging = like.packaging if like is not None else Packaging(versions=getattr(params, "_metadata", None))
-    texts = _texts(metadata if metadata is not None else model.metadata if model else {})
-    target = _Target(path, kind, texts, packaging)
-    stream = TensorStream(params, model.tied if model else ())
+    if metadata is None:
+        metadata = model.metadata if model is not None else {}
+    target = _Target(path, kind, _texts(metadata), packaging)
+    stream = TensorStream(params, model.tied if model is not None else ())
     with Staging(path.parent) as staging:
         if shard_bytes is not None:
             return target.write(stream, stream.batches_by_size(shard_bytes), staging, plain=True)

@@ -128,17 +128,19 @@ class Axes:
         self.unions: list[tuple[Atom, Atom, Op | None]] = []
         self.op: Op | None = None
         self._count = 0
+        self._tieable = 0
 
     @property
     def changes(self) -> int:
-        """Grows whenever an atom is made or united with another."""
-        return self._count + len(self.unions)
+        """Grows whenever an atom that could be tied is made, or united with another."""
+        return self._tieable + len(self.unions)
 
     def atom(self, size: int, *, pin: Pin | None = None, uniform: bool = False) -> Product:
         """A fresh leaf as a product: empty for size 1."""
         if size == 1:
             return ()
         self._count += 1
+        self._tieable += not uniform
         return (Atom(size, self._count, pin=pin, uniform=uniform),)
 
     def pinned(self, size: int, reason: str) -> Product:
@@ -293,7 +295,7 @@ class Axes:
 
     def restrict(self, whole: Product, part: Product, along: Atom, start: int, stop: int) -> None:
         """Note that `part` is `whole` inside `start..stop` of the sum `along`."""
-        if whole:
+        if whole and not is_uniform(part):
             self.restrictions.append(Restriction(whole, part, along, start, stop, self.op))
 
     def _merge(self, a: Atom, b: Atom) -> None:

@@ -67,24 +67,23 @@ def _rows(solution: Solution, names: list[str]) -> Iterator[tuple[str, int, tupl
                 yield name, axis, row
 
 
-def _free_leaves(solution: Solution, names: list[str]) -> dict[Atom, tuple[str, int]]:
-    """Every leaf that can move, in the order of the data flow, with the tensor and axis it is named after.
+def _free_leaves(solution: Solution, names: list[str]) -> dict[Atom, str]:
+    """Every leaf that can move, in the order of the data flow, with the tensor it is named after.
 
-    That is the first tensor of two or more dimensions that has the leaf on its first axis, else the first of all.
+    That is the first tensor of two or more dimensions that has it: the one that produces it.
     """
-    found: dict[Atom, tuple[str, int]] = {}
-    better: set[Atom] = set()
-    for name, axis, row in _rows(solution, names):
-        produces = axis == 0 and len(solution.parameters[name]) > 1
+    found: dict[Atom, str] = {}
+    matrix: dict[Atom, str] = {}
+    for name, _, row in _rows(solution, names):
         for atom in row:
-            if atom.pin is None and not atom.uniform and (atom not in found or (produces and atom not in better)):
-                found[atom] = (name, axis)
-                if produces:
-                    better.add(atom)
-    return found
+            if atom.pin is None and not atom.uniform:
+                found.setdefault(atom, name)
+                if len(solution.parameters[name]) > 1:
+                    matrix.setdefault(atom, name)
+    return found | matrix
 
 
-def _chain(reader: _Reader, free: Mapping[Atom, tuple[str, int]]) -> None:
+def _chain(reader: _Reader, free: Mapping[Atom, str]) -> None:
     """Join neighbours that never occur apart: heads and units split by a reshape and never used separately."""
     contexts = reader.solution.contexts
     following: dict[Atom, set[Atom | None]] = {atom: set() for atom in free}
@@ -111,7 +110,7 @@ def _chain(reader: _Reader, free: Mapping[Atom, tuple[str, int]]) -> None:
         reader.inner.update(chain[1:])
 
 
-def _name_groups(reader: _Reader, free: Mapping[Atom, tuple[str, int]]) -> None:
+def _name_groups(reader: _Reader, free: Mapping[Atom, str]) -> None:
     solution, taken = reader.solution, set[str]()
     heads = {atom: place for atom, place in free.items() if atom not in reader.inner}
     around = {atom: _surroundings(reader, atom, heads) for atom in heads}
@@ -124,7 +123,7 @@ def _name_groups(reader: _Reader, free: Mapping[Atom, tuple[str, int]]) -> None:
         ]
     for atom in sorted((*fixed, *heads), key=lambda a: len(around.get(a, ()))):
         inside = sorted(around.get(atom, ()), key=lambda outer: (len(around.get(outer, ())), rank[outer]))
-        name = _unique(_base_name((fixed | heads)[atom][0], atom, inside), taken)
+        name = _unique(_base_name((fixed | heads)[atom], atom, inside), taken)
         size = 1
         for link in reader.chains.get(atom, (atom,)):
             size *= link.size

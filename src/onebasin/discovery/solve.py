@@ -10,6 +10,7 @@
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -177,26 +178,34 @@ def _nested(product: Product) -> Iterator[Atom]:
 def _contexts(index_sets: Sequence[IndexSet], solution: Solution) -> dict[Atom, frozenset[Atom]]:
     contexts: dict[Atom, frozenset[Atom]] = {}
 
-    def note(products: IndexSet, around: tuple[Atom, ...]) -> None:
-        top = [atom for product in products for atom in resolve(product) if not atom.uniform]
-        here = (*around, *top)
-        once = frozenset(atom for atom in here if here.count(atom) == 1) if len(set(here)) < len(here) else frozenset(here)
-        for atom in top:
+    def note(products: IndexSet, around: tuple[Atom, ...], elsewhere: frozenset[Atom]) -> None:
+        rows = [[atom for atom in resolve(product) if not atom.uniform] for product in products]
+        inside = [frozenset(_inside_segments(row)) for row in rows]
+        here = (*around, *itertools.chain.from_iterable(rows))
+        # An atom that may occur a second time is a second index over the same set: which one is meant is not clear.
+        doubtful = elsewhere.union(*inside)
+        once = frozenset(atom for atom, times in Counter(here).items() if times == 1 and atom not in doubtful)
+        for number, atom in ((n, atom) for n, row in enumerate(rows) for atom in row):
             others = once - {atom}
             contexts[atom] = contexts[atom] & others if atom in contexts else others
             for segment in atom.segments or ():
-                note([segment], here)
+                note([segment], here, elsewhere.union(*(inner for n, inner in enumerate(inside) if n != number)))
             along = next((find(case[0]) for case in [solution.cases.get(atom)] if case is not None), None)
             if along is None or along not in once:
                 continue
             for (start, _), segment in zip(_spans(along), along.segments or (), strict=True):
-                inside = {*decided(solution, tuple(once), along, start), *resolve(segment)}
+                company = {*decided(solution, tuple(once), along, start), *resolve(segment)} - doubtful
                 for leaf in decided(solution, (atom,), along, start):
-                    contexts[leaf] = contexts.get(leaf, frozenset(inside)) & (inside - {leaf})
+                    contexts[leaf] = contexts.get(leaf, frozenset(company)) & (company - {leaf})
 
     for index_set in index_sets:
-        note(index_set, ())
+        note(index_set, (), frozenset())
     return contexts
+
+
+def _inside_segments(row: Sequence[Atom]) -> Iterator[Atom]:
+    for segment in itertools.chain.from_iterable(atom.segments or () for atom in row):
+        yield from _nested(segment)
 
 
 def leaves(solution: Solution, product: Product) -> Iterator[tuple[Atom, ...]]:

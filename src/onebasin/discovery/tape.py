@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -94,12 +95,15 @@ class Tape:
     on_real_tensors: bool = False
 
     def live(self) -> list[Op]:
-        """The operations the outputs depend on, in order: those whose memory is read later on the way to an output."""
+        """The operations the outputs depend on, in order: those whose memory is read later on the way to an output.
+
+        What leaves as a Python number may come back in any way, and counts as an output.
+        """
         needed = {value.owner for value in self.outputs}
         kept = []
         for op in reversed(self.ops):
             made = [value for value in (*op.results, *op.written) if value is not None]
-            if any(value.owner in needed for value in made):
+            if not made or any(value.owner in needed for value in made):
                 needed.update(value.owner for value in values_in(op.arguments))
                 kept.append(op)
         return kept[::-1]
@@ -166,6 +170,8 @@ def _record(
         if fake is not None:
             args, kwargs = tree_map_only(Tensor, fake.from_tensor, (tuple(args), dict(kwargs)))
             stack.enter_context(fake)
+        else:
+            stack.enter_context(_Departures(recorder))
         tree_map_only(Tensor, recorder.register_input, (args, kwargs))
         stack.enter_context(recorder.watching_modules())
         stack.enter_context(recorder)
@@ -235,6 +241,14 @@ class _Recorder(TorchDispatchMode):
             before.remove()
             after.remove()
 
+    def departed(self, tensor: Tensor) -> None:
+        """Note that a tensor's values were read by something that cannot be followed."""
+        module = self._modules[-1] if self._modules else ""
+        arguments = {"self": self.value_of(tensor)}
+        self.tape.ops.append(
+            Op(torch.ops.aten._local_scalar_dense.default, arguments, (), (), module, _user_line())  # noqa: SLF001
+        )
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -291,6 +305,32 @@ class _Recorder(TorchDispatchMode):
 
             decomposition = decomposition_table.get(func)
             return NotImplemented if decomposition is None else decomposition(*args, **kwargs)
+
+
+class _Departures(TorchFunctionMode):
+    """Notes where real tensors leave PyTorch by ways on which no ATen operation is dispatched."""
+
+    _WAYS = frozenset(
+        {
+            torch.Tensor.numpy,
+            torch.Tensor.tolist,
+            torch.Tensor.__array__,
+            torch.Tensor.__dlpack__,
+            torch.Tensor.data_ptr,
+            torch.Tensor.untyped_storage,
+        }
+    )
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in self._WAYS:
+            self._recorder.departed(args[0])
+        return func(*args, **kwargs or {})
 
 
 def _noted(given: Any, value_of: Callable[[Tensor], Value]) -> Any:

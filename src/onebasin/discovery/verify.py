@@ -2,17 +2,20 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from onebasin.discovery.tape import output_tensors
-from onebasin.errors import DiscoveryError
+from onebasin.errors import DiscoveryError, OptionError
 from onebasin.modes import in_mode
+from onebasin.permutation import Permutation
 from onebasin.symmetry import Matching, Symmetry
 
 TOLERANCE = 1e-9
@@ -64,18 +67,23 @@ def verify(
         symmetry: as discovered, or written by hand.
         args: positional inputs; use a batch of two or more.
         kwargs: keyword inputs.
-        trials: random members tried in each mode; each moves all groups.
+        trials: random members tried in each mode, at least 1; each moves every group, every second one inside a single
+            member of the groups around it only.
         seed: of weights and members.
 
     Returns:
         the measurement; where it fails, the groups at fault.
 
     Raises:
+        OptionError: if `trials` is below 1.
         MismatchError: if the symmetry does not fit the model.
         DiscoveryError: if the model does not run on the inputs, or gives NaN or infinite outputs.
     """
+    if trials < 1:
+        raise OptionError("trials", expected="1 or more", found=str(trials), remedy="raise it")
     symmetry.check(model.state_dict(), type(model).__name__)
     trial = _Trial(model, symmetry, tuple(args), dict(kwargs or {}), seed)
+    members = [_member(symmetry, seed + 1 + number, sparse=number % 2 == 1) for number in range(trials)]
     worst, modes, notes = 0.0, [], []
     culprits: dict[str, None] = {}
     for train in (False, True):
@@ -87,13 +95,44 @@ def verify(
             notes.append(f"train mode was not tried: {error}")
             continue
         modes.append("train" if train else "eval")
-        for member in (symmetry.random(seed + 1 + t) for t in range(trials)):
-            worst = max(worst, trial.error(reference, member, train=train))
-        if worst >= TOLERANCE:
-            for name in symmetry.groups:
-                if trial.error(reference, symmetry.random(seed + 1, only=[name]), train=train) >= TOLERANCE:
-                    culprits[name] = None
+        errors = [trial.error(reference, member, train=train) for member in members]
+        worst = max(worst, *errors)
+        if max(errors) >= TOLERANCE and not culprits:
+            member = members[int(np.argmax(errors))]
+            culprits.update(
+                (name, None)
+                for name in symmetry.groups
+                if trial.error(reference, _only(member, name), train=train) >= TOLERANCE
+            )
+    if worst >= TOLERANCE and not culprits:
+        notes.append("every group alone keeps the function, all together do not")
     return Verification(worst, TOLERANCE, trials, tuple(modes), tuple(culprits), tuple(notes))
+
+
+def _member(symmetry: Symmetry, seed: int, *, sparse: bool) -> Matching:
+    """A random member that moves every group: a group of two would stay in place every other time.
+
+    A sparse one moves a nested group inside one member of the groups around only: a group that may move alike everywhere
+    but not here and there is caught by that.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = dict(symmetry.random(seed).permutations)
+    for group in symmetry.groups.values():
+        if group.fixed or group.size == 1:
+            continue
+        rows = np.array(drawn[group.name].index).reshape(-1, group.size)
+        chosen = int(generator.integers(len(rows)))
+        if sparse:
+            rows[np.arange(len(rows)) != chosen] = np.arange(group.size)
+        if (rows[chosen] == np.arange(group.size)).all():
+            rows[chosen] = np.roll(rows[chosen], 1)
+        drawn[group.name] = Permutation(rows.reshape(drawn[group.name].index.shape))
+    return Matching(symmetry, drawn, seed=seed, method="random")
+
+
+def _only(member: Matching, name: str) -> Matching:
+    """The same member with every other group in place."""
+    return Matching(member.symmetry, {**member.symmetry.identity().permutations, name: member.permutations[name]})
 
 
 class _Trial:
@@ -116,7 +155,13 @@ class _Trial:
         weights = self._weights if member is None else member.apply(self._weights)
         self._model.load_state_dict(weights)
         args, kwargs = tree_map_only(Tensor, torch.clone, self._inputs)
-        with torch.no_grad(), in_mode(self._model, train=train), torch.random.fork_rng(devices=[]), _KeepAll():
+        with (
+            torch.no_grad(),
+            in_mode(self._model, train=train),
+            torch.random.fork_rng(devices=[]),
+            _default_dtype(torch.float64),
+            _KeepAll(),
+        ):
             torch.manual_seed(0)
             outputs = [tensor.clone() for tensor in output_tensors(self._model(*args, **kwargs))]
         if train:
@@ -143,6 +188,17 @@ class _Trial:
             difference = float((before - after).abs().max())
             worst = max(worst, difference / scale if scale else float(difference > 0))
         return worst
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Tensors that a forward pass makes itself get the dtype of the copy it runs on."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class _KeepAll(TorchDispatchMode):

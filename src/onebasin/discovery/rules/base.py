@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from onebasin.discovery.axes import Axes, Product, is_pinned, resolve, size_of
-from onebasin.discovery.tape import Op, Value
+from onebasin.discovery.tape import Op, Value, values_in
 
 Dims = list[Product]
 """What every dimension of one tensor is made of."""
@@ -65,11 +65,7 @@ class Call:
 
     def values(self) -> list[Value]:
         """The tensors among the arguments, those in lists included."""
-        found: list[Value] = []
-        for argument in self.op.arguments.values():
-            items = argument if isinstance(argument, list) else [argument]
-            found.extend(item for item in items if isinstance(item, Value))
-        return found
+        return list(values_in(self.op.arguments))
 
     def shape(self, result: int = 0) -> tuple[int, ...]:
         """The shape of a result."""
