@@ -1,7 +1,8 @@
 """Tables that feed every suite: small networks, one for each way of combining axes, and what must be found on them.
 
-A row gives a network, its inputs, and the orders of its symmetric groups: `[8, (2, 4)]` is one group of 8 and two copies
-of a group of 4 (nested in something of size 2), so that log_order = ln 8! + 2 ln 4!. They are worked out by hand.
+A row gives a network, its inputs, and the orders of its symmetric groups: `[8, (2, 4)]` is one group of 8 and two
+copies of a group of 4 (nested in something of size 2), so that log_order = ln 8! + 2 ln 4!. They are worked out by
+hand.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from math import lgamma, prod
 
 import torch
-import zoo
 from torch import Tensor, nn
 from torch.nn import functional
+
+import zoo
 
 Groups = Sequence[int | tuple[int, ...]]
 
@@ -125,12 +127,16 @@ NETWORKS: dict[str, Case] = {
     ),
     "einsum over heads": Case(
         lambda: Net(
-            lambda s, x: s.b(torch.einsum("bi,hoi->bho", x, s.w).relu().flatten(1)), w=_weight(2, 5, 6), b=nn.Linear(10, 3)
+            lambda s, x: s.b(torch.einsum("bi,hoi->bho", x, s.w).relu().flatten(1)),
+            w=_weight(2, 5, 6),
+            b=nn.Linear(10, 3),
         ),
         FLAT,
         [2, (2, 5)],
     ),
-    "rnn": Case(lambda: Net(lambda s, x: s.b(s.a(x)[0]), a=nn.RNN(6, 8, batch_first=True), b=nn.Linear(8, 3)), _x(4, 5, 6), [8]),
+    "rnn": Case(
+        lambda: Net(lambda s, x: s.b(s.a(x)[0]), a=nn.RNN(6, 8, batch_first=True), b=nn.Linear(8, 3)), _x(4, 5, 6), [8]
+    ),
     # convolutions
     "convolution, norm, pool, flatten": Case(
         lambda: nn.Sequential(
@@ -140,7 +146,9 @@ NETWORKS: dict[str, Case] = {
         [8],
     ),
     "grouped convolution": Case(
-        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3, groups=4), nn.ReLU(), nn.Conv2d(12, 2, 1)),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3, groups=4), nn.ReLU(), nn.Conv2d(12, 2, 1)
+        ),
         IMAGE,
         [4, (4, 2), (4, 3)],
     ),
@@ -150,31 +158,42 @@ NETWORKS: dict[str, Case] = {
         [6, (6, 2)],
     ),
     "transposed convolutions": Case(
-        lambda: nn.Sequential(nn.ConvTranspose2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 12, 3, groups=4), nn.Conv2d(12, 2, 1)),
+        lambda: nn.Sequential(
+            nn.ConvTranspose2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 12, 3, groups=4), nn.Conv2d(12, 2, 1)
+        ),
         IMAGE,
         [4, (4, 2), (4, 3)],
     ),
     "1x1 convolution over tokens": Case(
-        lambda: Net(lambda s, x: s.b(s.a(x).transpose(1, 2)).mean(1), a=nn.Conv1d(6, 8, 1), b=nn.Linear(8, 3)), _x(4, 6, 5), [8]
+        lambda: Net(lambda s, x: s.b(s.a(x).transpose(1, 2)).mean(1), a=nn.Conv1d(6, 8, 1), b=nn.Linear(8, 3)),
+        _x(4, 6, 5),
+        [8],
     ),
     "interpolation": Case(
         lambda: nn.Sequential(nn.Conv1d(3, 8, 3), nn.Upsample(scale_factor=2), nn.Conv1d(8, 2, 3)), _x(2, 3, 8), [8]
     ),
     "channel shuffle": Case(
-        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ChannelShuffle(2), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 2, 1)),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ChannelShuffle(2), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 2, 1)
+        ),
         IMAGE,
         [2, (2, 2), (4, 2), (2, 4)],
     ),
     # norms
     "layer and RMS norm": Case(
-        lambda: nn.Sequential(nn.Linear(6, 8), nn.RMSNorm(8), nn.Linear(8, 7), nn.LayerNorm(7), nn.Linear(7, 3)), FLAT, [8, 7]
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.RMSNorm(8), nn.Linear(8, 7), nn.LayerNorm(7), nn.Linear(7, 3)),
+        FLAT,
+        [8, 7],
     ),
     "group norm": Case(
         lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.ReLU(), nn.Conv2d(8, 2, 1)), IMAGE, [4, (4, 2)]
     ),
     "instance norm": Case(
         lambda: nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8, affine=True, track_running_stats=True), nn.ReLU(), nn.Conv2d(8, 2, 1)
+            nn.Conv2d(3, 8, 3),
+            nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
+            nn.ReLU(),
+            nn.Conv2d(8, 2, 1),
         ),
         IMAGE,
         [8],
@@ -183,11 +202,13 @@ NETWORKS: dict[str, Case] = {
     "concatenation": Case(
         lambda: Net(
             lambda s, x: s.b(torch.cat([s.a(x), s.c(x), torch.relu(s.a(x))], 1)),
-            a=nn.Linear(6, 8), c=nn.Linear(6, 5), b=nn.Linear(21, 3),
+            a=nn.Linear(6, 8),
+            c=nn.Linear(6, 5),
+            b=nn.Linear(21, 3),
         ),
         FLAT,
         [8, 5],
-    ),  # fmt: skip
+    ),
     "gated linear unit": Case(_hidden(lambda _, h: functional.glu(h), width=4), FLAT, [4]),
     "two halves": Case(_hidden(lambda _, h: h[:, :4] + torch.relu(h[:, 4:]), width=4), FLAT, [4]),
     "two ways to open an axis": Case(
@@ -195,11 +216,15 @@ NETWORKS: dict[str, Case] = {
     ),
     "softmax inside heads": Case(_hidden(lambda _, h: h.view(-1, 2, 4).softmax(-1).flatten(1)), FLAT, [2, (2, 4)]),
     "heads never used apart": Case(_hidden(lambda _, h: torch.relu(h.view(-1, 2, 4)).flatten(1)), FLAT, [8]),
-    "outer product with itself": Case(_hidden(lambda _, h: (h[:, :, None] * h[:, None]).flatten(1), width=64), FLAT, [8]),
+    "outer product with itself": Case(
+        _hidden(lambda _, h: (h[:, :, None] * h[:, None]).flatten(1), width=64), FLAT, [8]
+    ),
     "one index picked": Case(_beside(lambda h: h[:, 3:4]), FLAT, [3, 4]),
     "filled in place": Case(_hidden(_filled), FLAT, [4, 4]),
     "cleared in place": Case(_hidden(_cleared), FLAT, [2, 5]),
-    "dead code": Case(lambda: Net(lambda s, x: (s.a(x).cumsum(1), s.b(s.a(x)))[1], a=nn.Linear(6, 8), b=nn.Linear(8, 3)), FLAT, [8]),
+    "dead code": Case(
+        lambda: Net(lambda s, x: (s.a(x).cumsum(1), s.b(s.a(x)))[1], a=nn.Linear(6, 8), b=nn.Linear(8, 3)), FLAT, [8]
+    ),
     # what stays: constants, order, positions, departures
     "uniform constant": Case(_hidden(lambda s, h: h * s.c, c=torch.full((8,), 2.0)), FLAT, [8]),
     "constant that differs": Case(_hidden(lambda s, h: h * s.c, c=torch.arange(8.0)), FLAT, []),
@@ -225,14 +250,20 @@ NETWORKS: dict[str, Case] = {
     "numpy made": Case(_beside(lambda h: torch.from_numpy(h.detach().numpy()[:, 3:4] * 1.0)), FLAT, []),
     # positions as context
     "units of their own at every position": Case(
-        lambda: Net(lambda s, x: (torch.relu(x[..., None] * s.u) * s.w).sum(-1), u=_weight(6, 8), w=_weight(6, 8)), FLAT, [(6, 8)]
+        lambda: Net(lambda s, x: (torch.relu(x[..., None] * s.u) * s.w).sum(-1), u=_weight(6, 8), w=_weight(6, 8)),
+        FLAT,
+        [(6, 8)],
     ),
-    "positions mixed": Case(lambda: Net(_position_mix, u=_weight(6, 8), w=_weight(6, 8), m=torch.randn(6, 6)), FLAT, [8]),
+    "positions mixed": Case(
+        lambda: Net(_position_mix, u=_weight(6, 8), w=_weight(6, 8), m=torch.randn(6, 6)), FLAT, [8]
+    ),
     "positions paired": Case(lambda: Net(_pairs, u=_weight(6, 8), w=_weight(6, 8)), FLAT, [8]),
     # architectures
     "transformer encoder": Case(
         lambda: nn.Sequential(
-            nn.Linear(5, 16), nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 20, batch_first=True), 2), nn.Linear(16, 3)
+            nn.Linear(5, 16),
+            nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 20, batch_first=True), 2),
+            nn.Linear(16, 3),
         ),
         _x(2, 4, 5),
         [16, 2, (2, 8), (2, 8), 20, 2, (2, 8), (2, 8), 20],
@@ -246,5 +277,5 @@ NETWORKS: dict[str, Case] = {
     "residual network, convolution shortcuts": Case(
         lambda: zoo.ResNet20(4), _x(2, 3, 16, 16), [4] * 4 + [8] * 4 + [16] * 4
     ),
-}  # fmt: skip
+}
 """Networks by name; fuzzing, proving and matching run over all of them."""

@@ -216,10 +216,8 @@ def attend(p: Program, x: Tensor, pick: Callable[[int], int]) -> Tensor | None:
     width = x.shape[-1]
     qkv = functional.linear(x, p.weight(3 * width, width)).view(*x.shape[:2], 3, 2, width // 2)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    if pick(2):
-        mixed = functional.scaled_dot_product_attention(q, k, v)
-    else:
-        mixed = ((q @ k.transpose(-1, -2)).softmax(-1)) @ v
+    fused = bool(pick(2))
+    mixed = functional.scaled_dot_product_attention(q, k, v) if fused else (q @ k.transpose(-1, -2)).softmax(-1) @ v
     return x + functional.linear(mixed.transpose(1, 2).flatten(2), p.weight(width, width))
 
 

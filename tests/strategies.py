@@ -172,9 +172,10 @@ def _tie(symmetry: Symmetry, state: dict[str, Tensor]) -> dict[str, Tensor]:
 def written(groups: Sequence[AxisGroup], tensors: Mapping[str, str], **fields: object) -> Symmetry:
     """A symmetry whose layouts are written as text, the axes of a tensor separated by commas."""
     layouts = {
-        name: tuple(AxisLayout.parse(axis) for axis in axes.split(",")) if axes else () for name, axes in tensors.items()
+        name: tuple(AxisLayout.parse(axis) for axis in axes.split(",")) if axes else ()
+        for name, axes in tensors.items()
     }
-    return Symmetry({group.name: group for group in groups}, layouts, **fields)  # type: ignore[arg-type]
+    return Symmetry({group.name: group for group in groups}, layouts, **fields)
 
 
 # The definitions.
@@ -197,7 +198,7 @@ def _factor_positions(factor: object, sizes: Mapping[str, int]) -> list[tuple[St
         return [(("#", i),) for i in range(factor)]
     if isinstance(factor, str):
         return [((factor, i),) for i in range(sizes[factor])]
-    return positions(factor.terms if isinstance(factor, AxisLayout) else factor, sizes)  # type: ignore[arg-type]
+    return positions(factor.terms if isinstance(factor, AxisLayout) else factor, sizes)
 
 
 def moved(

@@ -181,13 +181,15 @@ def test_stream_takes_one_tensor_at_a_time() -> None:
     taken: list[str] = []
 
     class Watched(dict[str, Tensor]):
-        def items(self) -> Iterator[tuple[str, Tensor]]:  # type: ignore[override]
+        def items(self) -> Iterator[tuple[str, Tensor]]:
             for name, tensor in super().items():
                 taken.append(name)
                 yield name, tensor
 
     state = Watched(x=torch.arange(4), b=torch.arange(6), free=torch.zeros(2))
-    stream = permute_stream(state, {"b": HEADS.layouts["b"], "x": HEADS.layouts["n"]}, HEADS.groups, MEMBER.permutations)
+    stream = permute_stream(
+        state, {"b": HEADS.layouts["b"], "x": HEADS.layouts["n"]}, HEADS.groups, MEMBER.permutations
+    )
     assert taken == []
     assert next(stream)[0] == "x"
     assert taken == ["x"]

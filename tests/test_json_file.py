@@ -12,7 +12,11 @@ from onebasin.errors import CheckpointError
 from onebasin.json_file import format_json, read_json, write_json
 
 PLAIN = (
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
 )
 VALUES = st.recursive(
     PLAIN,

@@ -137,7 +137,7 @@ def test_repr_is_short(n: int) -> None:
 def test_what_is_no_permutation_is_refused(index: object) -> None:
     """Repeated, missing, negative and fractional entries are refused, and the message shows what was found."""
     with pytest.raises(SymmetryError, match=r"^permutation: expected every number from 0 to \d+ once, found"):
-        Permutation(index)  # type: ignore[arg-type]
+        Permutation(index)
 
 
 @pytest.mark.xfail(reason="these leave as NumPy's own errors and warnings", strict=True)
@@ -145,4 +145,4 @@ def test_what_is_no_permutation_is_refused(index: object) -> None:
 def test_what_is_no_array_is_refused(index: object) -> None:
     """Rows of different lengths, text and numbers out of range are refused like any other wrong index."""
     with pytest.raises(SymmetryError):
-        Permutation(index)  # type: ignore[arg-type]
+        Permutation(index)

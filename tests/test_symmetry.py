@@ -214,7 +214,7 @@ def test_states_that_do_not_fit_are_named(changes: dict[str, torch.Tensor | None
 
 def test_apply_checks_what_it_is_given() -> None:
     """Applying an element to a state dict of another architecture is an error before anything moves."""
-    with pytest.raises(MismatchError, match="^b: w2"):
+    with pytest.raises(MismatchError, match=r"^b: w2"):
         MLP.random(0).apply({"w1": torch.zeros(4, 5)} | {"w2": torch.zeros(1), "b1": torch.zeros(4)})
 
 

@@ -1,5 +1,7 @@
 """Networks whose symmetries are known from elsewhere, small or in their published size."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -8,7 +10,7 @@ from torch.nn import functional
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers with ReLU in between."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+    for fan_in, fan_out in pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -149,7 +151,9 @@ class Attention(nn.Module):
 class Decoder(nn.Module):
     """A language model with tied embeddings: one residual stream, grouped-query attention, a gated MLP."""
 
-    def __init__(self, *, fused: bool = True, width: int = 24, heads: int = 4, groups: int = 2, layers: int = 2) -> None:
+    def __init__(
+        self, *, fused: bool = True, width: int = 24, heads: int = 4, groups: int = 2, layers: int = 2
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(17, width)
         self.positions = nn.Parameter(torch.randn(6, width))

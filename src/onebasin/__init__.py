@@ -1,12 +1,13 @@
 """One basin for every network: align, merge and connect trained networks modulo their symmetries.
 
-    symmetry = discover(model, args=(x,))          which axes of which tensors move together
-    check = verify(model, symmetry, args=(x,))     proved on the model
-    matching = match(a, b, symmetry)               b's units in a's order
-    merged = merge([a, matching.apply(b)])         one network
-    profile = profile_path(model, a, matching.apply(b), evaluate=..., batches=...)
+symmetry = discover(model, args=(x,))          which axes of which tensors move together
+check = verify(model, symmetry, args=(x,))     proved on the model
+matching = match(a, b, symmetry)               b's units in a's order
+merged = merge([a, matching.apply(b)])         one network
+profile = profile_path(model, a, matching.apply(b), evaluate=..., batches=...)
 """
 
+from onebasin.checkpoint import open_checkpoint as open_checkpoint
 from onebasin.checkpoint import save_checkpoint as save_checkpoint
 from onebasin.connectivity import PathProfile as PathProfile
 from onebasin.connectivity import profile_path as profile_path
@@ -41,6 +42,7 @@ __all__ = [
     "discover",
     "match",
     "merge",
+    "open_checkpoint",
     "profile_path",
     "reestimate_batchnorm",
     "save_checkpoint",

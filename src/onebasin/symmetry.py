@@ -15,11 +15,11 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from onebasin import symmetry_json
 from onebasin.apply import permute_stream
-from onebasin.checkpoint import load_params
+from onebasin.checkpoint import Source, load_params
 from onebasin.errors import MismatchError, SymmetryError
 from onebasin.json_file import read_json, write_json
 from onebasin.layout import AxisGroup, AxisLayout, Part, parts
@@ -86,15 +86,8 @@ class Symmetry:
         """
         for group in self.groups.values():
             self._check_nesting(group)
-        for name, axes in self.layouts.items():
-            for axis, layout in enumerate(axes):
-                for group_name in layout.groups:
-                    if group_name not in self.groups:
-                        _fail(f"{name}:{axis}", "groups listed under groups", group_name, "list the group or correct it")
-            for part in self.parts(name):
-                for dim, factor in enumerate(part.factors):
-                    if isinstance(factor, str):
-                        part.context(dim, self.groups[factor].inside)
+        for name in self.layouts:
+            self._check_layouts(name)
         for row in self.tied:
             for name in row:
                 if name not in self.layouts or self.layouts[name] != self.layouts[row[0]]:
@@ -104,6 +97,16 @@ class Symmetry:
         for ref in self.pins:
             if ref.axis >= len(self.layouts.get(ref.tensor, ())):
                 _fail(str(ref), "a pin on an axis that has a layout", "no such axis", "correct or remove the pin")
+
+    def _check_layouts(self, name: str) -> None:
+        for axis, layout in enumerate(self.layouts[name]):
+            for group in layout.groups:
+                if group not in self.groups:
+                    _fail(f"{name}:{axis}", "groups listed under groups", group, "list the group or correct it")
+        for part in self.parts(name):
+            for dim, factor in enumerate(part.factors):
+                if isinstance(factor, str):
+                    part.context(dim, self.groups[factor].inside)
 
     def _check_nesting(self, group: AxisGroup) -> None:
         for position, outer in enumerate(group.inside):
@@ -215,10 +218,15 @@ class Symmetry:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON form to `path`; an existing file is replaced whole or not at all."""
-        write_json(Path(path), symmetry_json.dump_symmetry(self.groups, self.layouts, self.pins, self.tied, self.buffers))
+        write_json(Path(path), self.to_json())
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON form; see `onebasin.symmetry_json`."""
+        pins = {str(axis): reason for axis, reason in self.pins.items()}
+        return symmetry_json.dump_symmetry(self.groups, self.layouts, pins, self.tied, self.buffers)
 
     @classmethod
-    def load(cls, path: str | Path, checkpoint: "Mapping[str, Tensor] | nn.Module | str | Path | None" = None) -> Self:
+    def load(cls, path: str | Path, checkpoint: Source | None = None) -> Self:
         """Read the JSON form, written by `save` or by hand.
 
         Args:
@@ -293,7 +301,7 @@ class Matching:
         """Whether nothing moves."""
         return all(permutation.is_identity for permutation in self.permutations.values())
 
-    def apply(self, b: "Mapping[str, Tensor] | nn.Module | str | Path") -> dict[str, Tensor]:
+    def apply(self, b: Source) -> dict[str, Tensor]:
         """The function of `b` in the coordinates it was matched to.
 
         Args:
@@ -343,8 +351,6 @@ class Matching:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON form, symmetry included, to `path`; an existing file is replaced whole or not at all."""
-        s = self.symmetry
-        data = symmetry_json.dump_symmetry(s.groups, s.layouts, s.pins, s.tied, s.buffers)
         found = {
             "method": self.method,
             "seed": self.seed,
@@ -355,7 +361,12 @@ class Matching:
         permutations = {name: permutation.index.tolist() for name, permutation in self.permutations.items()}
         write_json(
             Path(path),
-            {"format": symmetry_json.MATCHING, **found, "permutations": permutations, "symmetry": data},
+            {
+                "format": symmetry_json.MATCHING,
+                **found,
+                "permutations": permutations,
+                "symmetry": self.symmetry.to_json(),
+            },
         )
 
     @classmethod

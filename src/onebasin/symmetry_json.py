@@ -22,6 +22,7 @@ SYMMETRY = "onebasin-symmetry/1"
 MATCHING = "onebasin-matching/1"
 
 Json = dict[str, object]
+NestedInts = Sequence["int | NestedInts"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ParsedMatching:
     """The fields of a matching file, each of the right type, not yet checked against each other."""
 
     symmetry: object
-    permutations: dict[str, list[object]]
+    permutations: dict[str, NestedInts]
     objective: float | None
     history: tuple[float, ...]
     status: str
@@ -51,7 +52,7 @@ class ParsedMatching:
 def dump_symmetry(
     groups: Mapping[str, AxisGroup],
     layouts: Mapping[str, tuple[AxisLayout, ...]],
-    pins: Mapping[tuple[str, int], str],
+    pins: Mapping[str, str],
     tied: Iterable[Sequence[str]],
     buffers: Iterable[str],
 ) -> Json:
@@ -70,7 +71,7 @@ def dump_symmetry(
         "tensors": {name: [str(layout) for layout in axes] for name, axes in layouts.items()},
         "buffers": sorted(buffers),
         "tied": [list(row) for row in tied],
-        "pins": {f"{name}:{axis}": reason for (name, axis), reason in pins.items()},
+        "pins": dict(pins),
     }
 
 
@@ -123,7 +124,7 @@ def parse_matching(data: object, label: str, statuses: Sequence[str]) -> ParsedM
     top = _object(data, label, known, required=known)
     _format(top, MATCHING, label)
     objective, seed, status, method = top["objective"], top["seed"], top["status"], top["method"]
-    if objective is not None and not _is_number(objective):
+    if not (objective is None or isinstance(objective, int | float)):
         raise _wrong(f"{label}: objective", "a number or null", objective)
     if seed is not None and not isinstance(seed, int):
         raise _wrong(f"{label}: seed", "a whole number or null", seed)
@@ -134,7 +135,7 @@ def parse_matching(data: object, label: str, statuses: Sequence[str]) -> ParsedM
     history = top["history"]
     if not isinstance(history, list) or not all(_is_number(value) for value in history):
         raise _wrong(f"{label}: history", "a list of numbers", history)
-    permutations: dict[str, list[object]] = {}
+    permutations: dict[str, NestedInts] = {}
     for name, index in _object(top["permutations"], f"{label}: permutations").items():
         if not isinstance(index, list):
             raise _wrong(f"{label}: permutations: {name}", "a list of indices", index)
@@ -142,7 +143,7 @@ def parse_matching(data: object, label: str, statuses: Sequence[str]) -> ParsedM
     return ParsedMatching(
         top["symmetry"],
         permutations,
-        None if objective is None else float(str(objective)),
+        None if objective is None else float(objective),
         tuple(float(value) for value in history),
         str(status),
         method,

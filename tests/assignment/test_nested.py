@@ -30,7 +30,9 @@ def value(root: Node, found: Mapping[str, Index]) -> float:
         for member in np.ndindex(*node.sizes):
             partner = [int(found[name][member[: k + 1]]) for k, name in enumerate((*around, node.name))]
             if node.similarity is not None:
-                total += node.similarity[np.ravel_multi_index(member, node.sizes), np.ravel_multi_index(partner, node.sizes)]
+                total += node.similarity[
+                    np.ravel_multi_index(member, node.sizes), np.ravel_multi_index(partner, node.sizes)
+                ]
         return total + sum(of(child, (*around, node.name)) for child in node.children)
 
     return of(root, ())
@@ -51,7 +53,9 @@ def count(root: Node) -> int:
     """How many elements that are."""
     factorials = [1, 1, 2, 6, 24]
     return int(
-        np.prod([1 if n.fixed else factorials[n.sizes[-1]] ** int(np.prod(n.sizes[:-1], dtype=int)) for n in nodes(root)])
+        np.prod(
+            [1 if n.fixed else factorials[n.sizes[-1]] ** int(np.prod(n.sizes[:-1], dtype=int)) for n in nodes(root)]
+        )
     )
 
 

@@ -83,7 +83,7 @@ def test_a_planted_permutation_is_found() -> None:
 def test_memory_layout_makes_no_difference(order: str) -> None:
     """Transposed, strided and read-only matrices give the same answer."""
     similarity = np.random.default_rng(1).random((6, 6))
-    laid = np.repeat(similarity, 2, axis=0)[::2] if order == "view" else np.array(similarity, order=order)  # type: ignore[call-overload]
+    laid = np.repeat(similarity, 2, axis=0)[::2] if order == "view" else np.array(similarity, order=order)
     laid.setflags(write=False)
 
     assert np.array_equal(solve(laid), solve(similarity))

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-import zoo
-from cases import NETWORKS, Net, log_order
 from torch import nn
 
 import onebasin as ob
+import zoo
+from cases import NETWORKS, Net, log_order
 from onebasin.tasks import load_task
 
 
@@ -197,5 +197,7 @@ def test_keyword_inputs() -> None:
 
 def test_a_model_that_does_not_run_is_one_clear_error() -> None:
     """The error names the model, quotes PyTorch and says what to do."""
-    with pytest.raises(ob.OneBasinError, match=r"Sequential: expected a model that runs .* shapes cannot be multiplied"):
+    with pytest.raises(
+        ob.OneBasinError, match=r"Sequential: expected a model that runs .* shapes cannot be multiplied"
+    ):
         ob.discover(zoo.mlp(6, 8, 3), (torch.zeros(2, 7),))

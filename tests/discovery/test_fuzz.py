@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from programs import STEPS, Program
 
 import onebasin as ob
+from programs import STEPS, Program
 
 
 def _inputs(flat: bool, seed: int) -> torch.Tensor:

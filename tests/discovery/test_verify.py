@@ -5,11 +5,11 @@ import random
 
 import pytest
 import torch
-import zoo
-from cases import NETWORKS
 from torch import nn
 
 import onebasin as ob
+import zoo
+from cases import NETWORKS
 from onebasin.layout import AxisGroup, AxisLayout
 
 WITH_GROUPS = [name for name, case in NETWORKS.items() if case.groups]
@@ -75,18 +75,22 @@ CORRUPTIONS = {
         lambda: zoo.mlp(6, 8, 8, 3),
         (2, 6),
         {
-            "0.weight": ["h", "6"], "0.bias": ["h"], "2.weight": ["h", "h"], "2.bias": ["h"],
-            "4.weight": ["3", "g"], "4.bias": ["3"],
+            "0.weight": ["h", "6"],
+            "0.bias": ["h"],
+            "2.weight": ["h", "h"],
+            "2.bias": ["h"],
+            "4.weight": ["3", "g"],
+            "4.bias": ["3"],
         },
         {"h": 8, "g": 8},
     ),
     "units of a softmax over heads": (
-        lambda: NETWORKS["softmax inside heads"].model(),
+        NETWORKS["softmax inside heads"].model,
         (2, 6),
         {"a.weight": ["h", "6"], "a.bias": ["h"], "b.weight": ["3", "h"], "b.bias": ["3"]},
         {"h": 8},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

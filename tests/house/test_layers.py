@@ -13,6 +13,8 @@ LEVELS = {
     "errors": 0,
     "progress": 1,
     "files": 1,
+    "modes": 1,
+    "json_file": 2,
     "layout": 2,
     "permutation": 2,
     "apply": 3,

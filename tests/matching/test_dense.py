@@ -44,7 +44,9 @@ def test_same_steps_reach_the_same_place(seed: int) -> None:
     """Visiting the layers in the same order, both find the same permutations and the same objective."""
     groups = [AxisGroup(f"h{k}", size) for k, size in enumerate(HIDDEN)]
     rows = [*(f"h{k}" for k in range(len(HIDDEN))), str(SIZES[-1])]
-    tensors = {f"w{k}": f"{row},{column}" for k, (row, column) in enumerate(zip(rows, [str(SIZES[0]), *rows], strict=False))}
+    tensors = {
+        f"w{k}": f"{row},{column}" for k, (row, column) in enumerate(zip(rows, [str(SIZES[0]), *rows], strict=False))
+    }
     tensors |= {f"b{k}": rows[k] for k in range(len(HIDDEN))}
     symmetry = written(groups, tensors)
     a, b = normal(symmetry, seed), normal(symmetry, seed + 100)

@@ -115,7 +115,9 @@ def improving(symmetry: Symmetry, seed: int) -> list[str]:
 H, U, V = AxisGroup("h", 2), AxisGroup("u", 3, ("h",)), AxisGroup("v", 2, ("h",))
 SMALL = {
     "mlp": written([AxisGroup("g", 4), AxisGroup("h", 4)], {"w1": "g,2", "w2": "h,g", "w3": "2,h"}),
-    "heads": written([H, U, V, AxisGroup("r", 3)], {"e": "2,r", "q": "h*(u + u),r", "v": "r,h*v", "o": "v*h,r", "s": "h"}),
+    "heads": written(
+        [H, U, V, AxisGroup("r", 3)], {"e": "2,r", "q": "h*(u + u),r", "v": "r,h*v", "o": "v*h,r", "s": "h"}
+    ),
     "fixed": written([AxisGroup("h", 2, (), fixed=True), U, AxisGroup("r", 4)], {"q": "h*u,r", "o": "r,u,h"}),
 }
 COUPLED = {
@@ -277,9 +279,7 @@ def test_buffers_move_but_do_not_count() -> None:
 
     assert again.permutations == found.permutations
     assert again.history == found.history
-    assert torch.equal(
-        found.apply(b)["bn1.running_mean"], b["bn1.running_mean"][found.permutations["c1"].index.copy()]
-    )
+    assert torch.equal(found.apply(b)["bn1.running_mean"], b["bn1.running_mean"][found.permutations["c1"].index.copy()])
 
 
 @pytest.mark.parametrize(("left_out_of_a", "left_out_of_b"), [("head", "head"), ("embed", "head"), ("head", "embed")])
@@ -319,7 +319,7 @@ def test_all_sources_are_equal(kind: str, tmp_path: Path) -> None:
         "path": [tmp_path / "0.safetensors", str(tmp_path / "1.safetensors")],
         "transposed": [{n: t.mT.contiguous().mT if t.ndim > 1 else t for n, t in state.items()} for state in states],
     }
-    found = match(*sources[kind], s)  # type: ignore[misc]
+    found = match(*sources[kind], s)
 
     assert found.permutations == expected.permutations
     assert found.objective == pytest.approx(expected.objective, rel=1e-12)

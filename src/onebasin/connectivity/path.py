@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -128,8 +128,8 @@ class PathProfile:
             raise CheckpointError(
                 str(path), expected=f"a path profile, format {FORMAT}", found="something else", remedy="pass path.json"
             )
-        rows = {name: tuple(float(value) for value in data[name]) for name in ("lams", "loss", "error")}
-        return cls(**rows, count=int(data["count"]), batchnorm=str(data["batchnorm"]), complete=bool(data["complete"]))
+        lams, loss, error = (tuple(float(value) for value in data[name]) for name in ("lams", "loss", "error"))
+        return cls(lams, loss, error, int(data["count"]), str(data["batchnorm"]), complete=bool(data["complete"]))
 
 
 def profile_path(
@@ -172,27 +172,29 @@ def profile_path(
     points = _points(lams)
     if batchnorm not in BATCHNORM:
         raise OptionError("batchnorm", expected=" or ".join(BATCHNORM), found=repr(batchnorm), remedy="choose one")
-    ends = [_fitting(model, source, label) for source, label in ((a, "a"), (b, "b"))]
+    start, end = _fitting(model, a, "a"), _fitting(model, b, "b")
     data = _repeatable(batches, "batches")
     calibrated = data if calibration is None else _repeatable(calibration, "calibration")
     repair = batchnorm == "reestimate" and bool(batchnorm_layers(model))
     rows: list[dict[str, float]] = []
     seconds = {"evaluate": 0.0, "reestimate": 0.0}
-    complete = True
-    with restored_weights(model), in_mode(model, train=False):
-        try:
-            for number, lam in enumerate(points, start=1):
-                write_point(model, *ends, lam)
-                started = time.perf_counter()
-                if repair:
-                    reestimate_batchnorm(model, calibrated(), evaluate, calibration_samples)
-                    seconds["reestimate"] += time.perf_counter() - started
-                    started = time.perf_counter()
-                rows.append(total(model, evaluate, data()))
-                seconds["evaluate"] += time.perf_counter() - started
-                progress(Progress("path", number, len(points), f"lam {lam:.2f} loss {rows[-1]['loss']:.4g}"))
-        except KeyboardInterrupt:
-            complete = False
+    with restored_weights(model), in_mode(model, train=False), suppress(KeyboardInterrupt):
+        for number, lam in enumerate(points, start=1):
+            write_point(model, start, end, lam)
+            begun = time.perf_counter()
+            if repair:
+                reestimate_batchnorm(model, calibrated(), evaluate, calibration_samples)
+            repaired = time.perf_counter()
+            rows.append(total(model, evaluate, data()))
+            seconds["reestimate"] += repaired - begun
+            seconds["evaluate"] += time.perf_counter() - repaired
+            progress(Progress("path", number, len(points), f"lam {lam:.2f} loss {rows[-1]['loss']:.4g}"))
+    return _profile(points, rows, batchnorm, seconds)
+
+
+def _profile(
+    points: Sequence[float], rows: Sequence[Mapping[str, float]], batchnorm: str, seconds: Mapping[str, float]
+) -> PathProfile:
     with_error = bool(rows) and all("correct" in row for row in rows)
     return PathProfile(
         tuple(points[: len(rows)]),
@@ -200,7 +202,7 @@ def profile_path(
         tuple(1 - row["correct"] for row in rows) if with_error else (),
         int(rows[0]["count"]) if rows else 0,
         batchnorm,
-        complete,
+        len(rows) == len(points),
         seconds,
     )
 
@@ -251,15 +253,15 @@ def write_point(model: nn.Module, a: Mapping[str, Tensor], b: Mapping[str, Tenso
 
 
 def _points(lams: int | Sequence[float]) -> list[float]:
-    points = np.linspace(0, 1, lams).tolist() if isinstance(lams, int) and lams > 1 else lams
-    if isinstance(points, int) or len(points) < 2 or points[0] != 0 or points[-1] != 1 or sorted(points) != list(points):  # noqa: PLR2004
+    points = [float(point) for point in (np.linspace(0, 1, max(0, lams)) if isinstance(lams, int) else lams)]
+    if points[:1] != [0.0] or points[-1:] != [1.0] or sorted(points) != points:
         raise OptionError(
             "lams",
             expected="a number of points from 2, or points ascending from 0 to 1",
             found=str(lams),
             remedy="include both ends, against which barriers are measured",
         )
-    return [float(point) for point in points]
+    return points
 
 
 def _fitting(model: nn.Module, source: Source, label: str) -> Mapping[str, Tensor]:

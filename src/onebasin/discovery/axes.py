@@ -13,8 +13,8 @@ atom sees the refinement: the algebra is a union-find whose nodes can be opened.
 
 **Restrictions.** Slicing axis A of a tensor leaves its other axes X as they were, but only *inside one segment of A*:
 X may be permuted differently in each segment (queries, keys and values cut out of one projection) if X never occurs
-without A, and must not otherwise. Which of the two holds is known only at the end, so that a slice gives fresh atoms and
-notes the restriction for `onebasin.discovery.solve`.
+without A, and must not otherwise. Which of the two holds is known only at the end, so that a slice gives fresh atoms
+and notes the restriction for `onebasin.discovery.solve`.
 """
 
 import itertools
@@ -287,7 +287,8 @@ class Axes:
                 edges = [0, *inside, stop - start]
                 made = self.cut(segment, edges)
                 ok = ok and made is not None
-                segments.extend([segment] if made is None else itertools.starmap(made.between, itertools.pairwise(edges)))
+                pieces = [segment] if made is None else itertools.starmap(made.between, itertools.pairwise(edges))
+                segments.extend(pieces)
             else:
                 segments.append(segment)
         atom.segments = tuple(segments)

@@ -99,8 +99,9 @@ def _chain(reader: _Reader, free: Mapping[Atom, str]) -> None:
         if len(following[atom]) != 1:
             return None
         (other,) = following[atom]
-        mutual = other in free and atom in contexts[other] and other in contexts[atom]
-        return other if mutual and other is not None and preceding[other] == {atom} else None
+        if other is None or other not in free or preceding[other] != {atom}:
+            return None
+        return other if atom in contexts[other] and other in contexts[atom] else None
 
     for atom in free:
         chain = [atom]
@@ -111,7 +112,7 @@ def _chain(reader: _Reader, free: Mapping[Atom, str]) -> None:
 
 
 def _name_groups(reader: _Reader, free: Mapping[Atom, str]) -> None:
-    solution, taken = reader.solution, set[str]()
+    taken = set[str]()
     heads = {atom: place for atom, place in free.items() if atom not in reader.inner}
     around = {atom: _surroundings(reader, atom, heads) for atom in heads}
     fixed = {outer: heads[atom] for atom in heads for outer in around[atom] if outer.pin is not None}

@@ -65,28 +65,30 @@ def _interpret(tape: Tape, solution: Solution, shared: dict[str, Dims]) -> list[
         for value in (*values_in(op.arguments), *op.written):
             if value not in table:
                 table[value] = _first_seen(value, axes, shared, overwritten)
-                if value.kind == "parameter" and value.name not in solution.first_use:
-                    solution.first_use[value.name] = number
-        call = Call(op, axes, table, mixed, overwritten)
-        found = find_rule(op.name, op.func)
-        if found is None:
-            solution.unknown.append(op)
-            found = unknown
-        for value, dims in zip(op.results, found(call), strict=False):
-            if value is None:
-                continue
-            if value in table:  # Written in place: what is written moves together with what was there.
-                table[value] = [axes.unify(old, new) for old, new in zip(table[value], dims, strict=True)]
-            else:
-                table[value] = dims
+                if value.kind == "parameter":
+                    solution.first_use.setdefault(value.name, number)
+        _apply_rule(Call(op, axes, table, mixed, overwritten), solution)
     axes.op = None
     for value in tape.outputs:
         for product in table.setdefault(value, _first_seen(value, axes, shared, overwritten)):
             axes.pin(product, "an output of the model")
-    for name, value in tape.parameters.items():
-        if value in table and value.kind == "parameter":
-            solution.parameters[name] = table[value]
+    solution.parameters.update(
+        (name, table[value]) for name, value in tape.parameters.items() if value in table and value.kind == "parameter"
+    )
     return [*table.values(), *mixed]
+
+
+def _apply_rule(call: Call, solution: Solution) -> None:
+    found = find_rule(call.op.name, call.op.func)
+    if found is None:
+        solution.unknown.append(call.op)
+        found = unknown
+    for value, dims in zip(call.op.results, found(call), strict=False):
+        if value is not None and value in call.table:
+            # Written in place: what is written moves together with what was there.
+            call.table[value] = [call.axes.unify(old, new) for old, new in zip(call.table[value], dims, strict=True)]
+        elif value is not None:
+            call.table[value] = dims
 
 
 def _first_seen(value: Value, axes: Axes, shared: dict[str, Dims], overwritten: set[Value]) -> Dims:
@@ -242,4 +244,3 @@ def depends(solution: Solution, atom: Atom, along: Atom) -> bool:
 
 def _spans(atom: Atom) -> list[tuple[int, int]]:
     return list(itertools.pairwise(offsets(atom)))
-

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -138,7 +139,7 @@ def record(
     """
     try:
         return _record(model, args, kwargs, knows, FakeTensorMode(allow_non_fake_inputs=True))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a model may raise anything
         # Values are asked for in many ways (item, numpy, a Python branch), and models rewrap what is raised then. The
         # second run decides: a model that fails on its real inputs, too, is reported with the real reason.
         reason = error
@@ -185,7 +186,7 @@ class _Recorder(TorchDispatchMode):
     """Writes every operation on the tape; knows tensors by identity."""
 
     def __init__(self, model: nn.Module, knows: Callable[[str, Any], bool], *, real: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self._knows = knows
         self._real = real
@@ -269,7 +270,7 @@ class _Recorder(TorchDispatchMode):
                     shared[label] = noted
                 if argument.alias_info.is_write:
                     written.append(noted)
-        results = []
+        results: list[Value | None] = []
         flat = outputs if isinstance(outputs, list | tuple) else (outputs,)
         for position, output in enumerate(flat):
             if not isinstance(output, Tensor):
@@ -369,12 +370,12 @@ def output_tensors(outputs: object) -> Iterator[Tensor]:
 
 def _user_line() -> str:
     """`file:line` of the innermost frame that belongs neither to PyTorch nor to this package."""
-    frame = sys._getframe(1)  # noqa: SLF001 - walking frames is what it is for
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - walking frames is what it is for
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith((_TORCH, _HERE)) and not name.startswith("<"):
             return f"{Path(name).name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""
 
 

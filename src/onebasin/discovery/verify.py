@@ -112,8 +112,8 @@ def verify(
 def _member(symmetry: Symmetry, seed: int, *, sparse: bool) -> Matching:
     """A random member that moves every group: a group of two would stay in place every other time.
 
-    A sparse one moves a nested group inside one member of the groups around only: a group that may move alike everywhere
-    but not here and there is caught by that.
+    A sparse one moves a nested group inside one member of the groups around only: a group that may move alike
+    everywhere but not here and there is caught by that.
     """
     generator = np.random.default_rng(seed)
     drawn = dict(symmetry.random(seed).permutations)
@@ -160,7 +160,7 @@ class _Trial:
             in_mode(self._model, train=train),
             torch.random.fork_rng(devices=[]),
             _default_dtype(torch.float64),
-            _KeepAll(),
+            _KeepAll(),  # type: ignore[no-untyped-call]
         ):
             torch.manual_seed(0)
             outputs = [tensor.clone() for tensor in output_tensors(self._model(*args, **kwargs))]
@@ -226,7 +226,7 @@ def _poison(tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Random values of a size that keeps activations in range: what was never negative stays positive."""
     noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
     if tensor.ndim > 1:
-        return noise * (2 / max(1, tensor[0].numel())) ** 0.5
+        return noise.mul((2 / max(1, tensor[0].numel())) ** 0.5)
     positive = tensor.numel() > 0 and bool((tensor >= 0).all()) and bool((tensor > 0).any())
     return noise.abs() + 0.5 if positive else noise
 

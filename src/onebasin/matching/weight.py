@@ -4,12 +4,13 @@ With A's weights W_l and B's weights V_l the objective is
 
     sum over l of <W_l, P_l V_l P_{l-1}^T>,
 
-which is, up to a constant, minus half the squared distance of the two networks. It is linear in one P_l while the others
-are fixed: every step is one linear assignment problem, solved exactly, so that the objective never falls. Norm gains and
-biases take part as matrices of one column. Groups nested in others (units inside heads) are solved together with them.
+which is, up to a constant, minus half the squared distance of the two networks. It is linear in one P_l while the
+others are fixed: every step is one linear assignment problem, solved exactly, so that the objective never falls. Norm
+gains and biases take part as matrices of one column. Groups nested in others (units inside heads) are solved together
+with them.
 
-Steps are taken in aligned coordinates: B is kept permuted by what was found so far, so that a step looks for a *relative*
-reordering, and only the tensors which a step moves are permuted again.
+Steps are taken in aligned coordinates: B is kept permuted by what was found so far, so that a step looks for a
+*relative* reordering, and only the tensors which a step moves are permuted again.
 """
 
 import time

@@ -15,9 +15,7 @@ Evaluate = Callable[[nn.Module, object], dict[str, Tensor]]
 
 def batchnorm_layers(model: nn.Module) -> list[_BatchNorm]:
     """The layers of a model that keep running statistics."""
-    return [
-        module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None
-    ]
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
 
 
 def reestimate_batchnorm(

@@ -1,4 +1,4 @@
-"""Weight similarity: inner products of the weights that belong to each pair of units (Ainsworth et al., section 3.2)."""
+"""Weight similarity: inner products of the weights of every pair of units (Ainsworth et al., section 3.2)."""
 
 from collections.abc import Mapping, Sequence
 from math import prod

@@ -123,6 +123,4 @@ def pooling(c: Call) -> Sequence[Dims]:
     (rank,) = re.findall(r"([123])d", c.op.name)
     dims = c.dims("self" if c["self"] is not None else "input")
     space = range(len(dims) - int(rank), len(dims))
-    return [
-        c.transformed(dims, space, "neighbouring positions are combined", i) for i in range(len(c.op.results))
-    ]
+    return [c.transformed(dims, space, "neighbouring positions are combined", i) for i in range(len(c.op.results))]

@@ -22,7 +22,7 @@ def regroup(axes: Axes, dims: Dims, sizes: Sequence[int]) -> Dims:
     for position, size in enumerate(sizes):
         halves = axes.split_product(rest, size)
         if halves is None:
-            return regrouped + _pinned_until_sync(axes, rest, sizes[position:])
+            return [*regrouped, *_pinned_until_sync(axes, rest, sizes[position:])]
         regrouped.append(halves[0])
         rest = halves[1]
     return regrouped
@@ -38,7 +38,7 @@ def _pinned_until_sync(axes: Axes, rest: Product, sizes: Sequence[int]) -> Dims:
     stop = next(stop for stop in range(1, len(sizes) + 1) if prod(sizes[:stop]) in ends)
     count = ends[prod(sizes[:stop])]
     axes.pin(rest[:count], reason)
-    return [axes.pinned(size, reason) for size in sizes[:stop]] + regroup(axes, [rest[count:]], sizes[stop:])
+    return [*(axes.pinned(size, reason) for size in sizes[:stop]), *regroup(axes, [rest[count:]], sizes[stop:])]
 
 
 @rule("permute")
@@ -146,7 +146,7 @@ def cut(c: Call, dims: Dims, position: int, ranges: Sequence[tuple[int, int]]) -
         others = [d for p, d in enumerate(dims) if p != position]
         c.mixes(*others)
         fresh = c.axes.uniform if is_uniform(product) else lambda n: c.axes.pinned(n, reason)
-        return [dims[:position] + [fresh(stop - start)] + dims[position + 1 :] for start, stop in ranges]
+        return [[*dims[:position], fresh(stop - start), *dims[position + 1 :]] for start, stop in ranges]
     bounds = sorted({0, size, *(bound for pair in ranges for bound in pair)})
     made = c.axes.cut(product, bounds)
     before, after = dims[:position], dims[position + 1 :]

@@ -1,0 +1,126 @@
+"""Measure networks on a task's data, beside the controls that tell what each step was worth."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from onebasin import reestimate_batchnorm
+from onebasin.cli.inputs import seeded
+from onebasin.cli.screen import Screen
+from onebasin.errors import MismatchError, TaskError
+from onebasin.merging.batchnorm import batchnorm_layers
+from onebasin.tasks import ImageTask, Task, averages
+
+Params = Mapping[str, Tensor]
+
+
+class Ensemble(nn.Module):
+    """The mean of several classifiers' softmax outputs.
+
+    Args:
+        members: from the same input to logits `[n, classes]`.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map an input to log-probabilities `[n, classes]`, which cross-entropy takes for logits."""
+        rows = torch.stack([member(x).log_softmax(dim=-1) for member in self.members])
+        return rows.logsumexp(dim=0) - math.log(len(self.members))
+
+
+def load_into(task: Task, params: Params, label: str) -> nn.Module:
+    """The task's model with given tensors, in eval mode.
+
+    Raises:
+        MismatchError: a tensor of the model is missing or has another shape.
+    """
+    with seeded(0):  # whatever a model draws beside its tensors is the same every time
+        model = task.build_model()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            found = tuple(params[name].shape) if name in params else None
+            if found == tuple(tensor.shape):
+                tensor.copy_(params[name])
+            elif found is not None or not name.endswith("num_batches_tracked"):  # absent before torch 0.4.1
+                raise MismatchError(
+                    f"{label}: {name}",
+                    expected=f"shape {tuple(tensor.shape)}, as in the model of task {task.name}",
+                    found="no such tensor" if found is None else f"shape {found}",
+                    remedy="pass a checkpoint of the task's architecture",
+                )
+    return model.eval()
+
+
+def has_data(screen: Screen, task: Task, split: str, data_root: Path | None) -> bool:
+    """Whether a task can be evaluated; where it has no data, a note says so.
+
+    Raises:
+        TaskError: a data root was given and does not hold the data.
+    """
+    try:
+        task.batches(split)
+    except TaskError as error:
+        if data_root is not None:
+            raise
+        screen.note(f"not evaluated: {error}")
+        return False
+    return True
+
+
+class Gauge:
+    """Measures networks of one task on one split.
+
+    Args:
+        screen: shows progress.
+        task: gives model and data.
+        split: to evaluate on.
+        samples: to re-estimate BatchNorm from.
+    """
+
+    def __init__(self, screen: Screen, task: Task, split: str, samples: int) -> None:
+        self._screen, self._task, self._split, self._samples = screen, task, split, samples
+        self.networks: dict[str, dict[str, float]] = {}
+
+    def measure(self, name: str, params: Params, *, reestimate: bool = False) -> None:
+        """Add a network's averages, with BatchNorm's statistics re-estimated first if asked for."""
+        with self._screen.during(f"evaluating {name}"):
+            model = load_into(self._task, params, name)
+            if reestimate:
+                reestimate_batchnorm(model, self._task.batches("train"), self._task.evaluate, self._samples)
+            self.networks[name] = averages(self._task, model, self._split)
+
+    def measure_ensemble(self, members: Sequence[Params]) -> None:
+        """Add the ensemble's averages, where the task is known to score the logits of a classifier."""
+        if isinstance(self._task, ImageTask):
+            with self._screen.during("evaluating the ensemble"):
+                models = [load_into(self._task, params, "ensemble") for params in members]
+                self.networks["ensemble of them"] = averages(self._task, Ensemble(models), self._split)
+
+
+def reestimated(task: Task, params: Params, samples: int) -> tuple[dict[str, Tensor], int]:
+    """Tensors with BatchNorm's statistics re-estimated on the task's training data, and the samples that took."""
+    model = load_into(task, params, "merged")
+    used = reestimate_batchnorm(model, task.batches("train"), task.evaluate, samples)
+    layers = {id(layer) for layer in batchnorm_layers(model)}
+    state = {
+        f"{prefix}.{name}" if prefix else name: buffer
+        for prefix, module in model.named_modules()
+        if id(module) in layers
+        for name, buffer in module.named_buffers(recurse=False)
+    }
+    found = {name: state[name].to(tensor.dtype) if name in state else tensor for name, tensor in params.items()}
+    return found, used
+
+
+def accuracy_to_json(networks: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
+    """Every network's averages, for machines; the share of correct answers is called accuracy."""
+    return {
+        name: {{"correct": "accuracy"}.get(key, key): value for key, value in sums.items()}
+        for name, sums in networks.items()
+    }

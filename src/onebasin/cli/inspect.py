@@ -1,0 +1,114 @@
+"""`onebasin inspect`: which units of a model can be reordered, and the proof."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onebasin import Symmetry
+from onebasin.cli.inputs import Subject, check_inputs, check_target, find_subject, load_symmetry
+from onebasin.cli.options import (
+    DataRootOption,
+    JsonOption,
+    SeedOption,
+    TaskOption,
+    ThreadsOption,
+    TrialsOption,
+    VerifyOption,
+)
+from onebasin.cli.screen import Screen, session
+from onebasin.report import pin_table, symmetry_table
+from onebasin.report.tables import axes_of
+
+
+def inspect(
+    saved: Annotated[
+        Path | None, typer.Argument(metavar="[SYMMETRY]", help="A saved symmetry to show.", show_default=False)
+    ] = None,
+    task: TaskOption = None,
+    data_root: DataRootOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="FILE", help="Check that the symmetry fits it.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Save the symmetry as JSON.", show_default=False)
+    ] = None,
+    proving: VerifyOption = True,
+    trials: TrialsOption = 3,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find which units of a model can be reordered without changing its function, and prove it on the model.
+
+    \b
+    Examples:
+      onebasin inspect --task digits
+      onebasin inspect --task my_task.py --out symmetry.json
+      onebasin inspect symmetry.json --checkpoint a.safetensors
+
+    Exit status: 0 proved or not asked to be, 1 the symmetry does not hold, 2 bad input.
+    """
+    with session(as_json=as_json, threads=threads, task=task) as screen:
+        check_target("--out", out, [path for path in (saved, checkpoint) if path is not None])
+        symmetry = load_symmetry(saved)
+        subject = find_subject(
+            screen, task=task, data_root=data_root, symmetry=symmetry, proving=proving, trials=trials, seed=seed
+        )
+        if checkpoint is not None:
+            check_inputs([checkpoint], subject.symmetry)
+        if out is not None and subject.holds:
+            subject.symmetry.save(out)
+            screen.wrote(out)
+        screen.close()
+        _show(screen, subject, checkpoint)
+        screen.result(_to_json(subject, checkpoint))
+
+
+def _show(screen: Screen, subject: Subject, checkpoint: Path | None) -> None:
+    symmetry = subject.symmetry
+    screen.line(f"{count_groups(symmetry)}, {order_text(symmetry)}", "bold")
+    screen.line(subject.proof, "green" if subject.verification and subject.holds else "")
+    if checkpoint is not None:
+        screen.line(f"{checkpoint} fits: every tensor is there, has the right shape and is finite")
+    screen.line()
+    screen.table(symmetry_table(symmetry))
+    screen.table(pin_table(symmetry))
+    for path in screen.written:
+        screen.line(f"written: {path}")
+
+
+def count_groups(symmetry: Symmetry) -> str:
+    """How many groups there are, in words."""
+    count = len(symmetry.groups)
+    return f"{count} group{'' if count == 1 else 's'}"
+
+
+def order_text(symmetry: Symmetry) -> str:
+    """The number of reorderings by its logarithms."""
+    return f"10^{symmetry.log_order / math.log(10):,.1f} reorderings (natural logarithm {symmetry.log_order:,.1f})"
+
+
+def _to_json(subject: Subject, checkpoint: Path | None) -> dict[str, object]:
+    symmetry, axes = subject.symmetry, axes_of(subject.symmetry)
+    pins: dict[str, list[str]] = {}
+    for ref, reason in symmetry.pins.items():
+        pins.setdefault(reason, []).append(str(ref))
+    return {
+        "groups": {
+            group.name: {
+                "size": group.size,
+                "inside": list(group.inside),
+                "fixed": group.fixed,
+                "axes": axes[group.name],
+            }
+            for group in symmetry.groups.values()
+        },
+        "log_order": symmetry.log_order,
+        "log10_order": symmetry.log_order / math.log(10),
+        "verification": subject.to_json(),
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "pins": pins,
+    }

@@ -1,0 +1,175 @@
+"""What a command shows: results on standard output, progress and problems on standard error."""
+
+import dataclasses
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from onebasin import OneBasinError, Progress
+from onebasin.json_file import format_json
+from onebasin.report import Table
+
+ANSWER_IS_NO = 1
+BAD_INPUT = 2
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+class Screen:
+    """The two streams of one command.
+
+    Args:
+        as_json: print only the result, as JSON; lines and tables are left out.
+
+    Attributes:
+        status: the exit status so far.
+        written: files written so far.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._out = Console(highlight=False)
+        self._errors = Console(stderr=True, highlight=False)
+        self._bars: Bars | None = None
+        self._stages: dict[str, TaskID] = {}
+        self.status = 0
+        self.written: list[Path] = []
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """A line of the result for people."""
+        if not self._as_json:
+            self._out.print(Text(text, style), soft_wrap=True)
+
+    def table(self, table: Table) -> None:
+        """A table of the result for people; one without rows is left out."""
+        if self._as_json or not table.rows:
+            return
+        drawn = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in table.columns:
+            drawn.add_column(column, justify="right" if column in table.numeric else "left", overflow="fold")
+        for row in table.rows:
+            drawn.add_row(*map(Text, row))
+        self._out.print(drawn)
+
+    def result(self, data: object) -> None:
+        """The result for machines."""
+        if self._as_json:
+            typer.echo(format_json(data))
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is not the result."""
+        self._errors.print(Text(text, "yellow"), soft_wrap=True)
+
+    def refuse(self, text: str) -> None:
+        """The answer is no, for this reason."""
+        self._errors.print(Text(text, "bold red"), soft_wrap=True)
+        self.status = ANSWER_IS_NO
+
+    def fail(self, text: str) -> None:
+        """An input cannot be used, for this reason: one line, however it came about."""
+        self._errors.print(Text(" ".join(text.split()), "red"), soft_wrap=True)
+        self.status = BAD_INPUT
+
+    def wrote(self, *paths: Path) -> None:
+        """Remember files that exist from now on."""
+        self.written.extend(paths)
+
+    def progress(self, step: Progress) -> None:
+        """Draw a bar a stage while standard error is a terminal; the bars go when the command is done."""
+        if not self._errors.is_terminal:
+            return
+        if self._bars is None:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24))
+            details = (MofNCompleteColumn(), TextColumn("{task.fields[detail]}"))
+            self._bars = Bars(*columns, *details, console=self._errors, transient=True)
+            self._bars.start()
+        if step.stage not in self._stages:
+            self._stages[step.stage] = self._bars.add_task(step.stage, detail="")
+        self._bars.update(self._stages[step.stage], completed=step.done, total=step.total, detail=step.detail)
+
+    def stage(self, name: str) -> Callable[[Progress], None]:
+        """A report of progress under another name, for work that is done twice."""
+        return lambda step: self.progress(dataclasses.replace(step, stage=name))
+
+    @contextmanager
+    def during(self, name: str) -> Iterator[None]:
+        """Show that work is going on which does not say how far it is."""
+        self.progress(Progress(name, 0))
+        yield
+        self.progress(Progress(name, 1, 1))
+
+    def close(self) -> None:
+        """Take the bars away."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+@contextmanager
+def session(*, as_json: bool, threads: int | None = None, task: str | None = None) -> Iterator[Screen]:
+    """Run a command: errors become one line and an exit status.
+
+    Args:
+        as_json: see `Screen`.
+        threads: how many torch may use; None leaves its choice.
+        task: the task as the user named it, whose own mistakes are shown with their place in the file.
+
+    Raises:
+        typer.Exit: with the status, unless it is 0.
+    """
+    screen = Screen(as_json=as_json)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield screen
+    except OneBasinError as error:
+        screen.close()
+        screen.fail(str(error))
+    except KeyboardInterrupt:
+        screen.close()
+        names = ", ".join(map(str, screen.written))
+        screen.refuse(f"interrupted; written so far: {names}" if names else "interrupted; nothing was written")
+    except Exception as error:
+        screen.close()
+        if task is None or not any("the task" in note for note in getattr(error, "__notes__", ())):
+            raise
+        screen.fail(_of_the_task(error, task))
+        raise typer.Exit(screen.status) from error
+    finally:
+        screen.close()
+    if screen.status:
+        raise typer.Exit(screen.status)
+
+
+def _of_the_task(error: Exception, task: str) -> str:
+    """An exception out of a user's task file: the last place in that file, the exception, and what was being done."""
+    place = task
+    if isinstance(error, SyntaxError):
+        place = f"{task}:{error.lineno}"
+    with suppress(OSError):
+        file = str(Path(task).expanduser().resolve())
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        place = f"{task}:{lines[-1]}" if lines else place
+    return f"{place}: {type(error).__name__}: {error}; {', '.join(getattr(error, '__notes__', ()))}"
+
+
+def sparkline(values: tuple[float, ...], top: float) -> str:
+    """Heights from 0 to `top` as eight kinds of blocks; ASCII where the terminal cannot show them."""
+    marks = _BARS
+    try:
+        _BARS.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        marks = "_.-~=+*#"
+    steps = len(marks) - 1
+    return "".join(marks[min(steps, round(steps * value / top)) if top > 0 else 0] for value in values)

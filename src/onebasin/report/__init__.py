@@ -1,0 +1,33 @@
+"""Results for people: tables, one chart, one HTML page, and the JSON file of a pair of paths."""
+
+from onebasin.report.chart import path_chart as path_chart
+from onebasin.report.chart import save_chart as save_chart
+from onebasin.report.headline import headline as headline
+from onebasin.report.page import Page as Page
+from onebasin.report.page import save_page as save_page
+from onebasin.report.paths import ALIGNED as ALIGNED
+from onebasin.report.paths import NAIVE as NAIVE
+from onebasin.report.paths import Paths as Paths
+from onebasin.report.table import Table as Table
+from onebasin.report.tables import barrier_table as barrier_table
+from onebasin.report.tables import matching_table as matching_table
+from onebasin.report.tables import network_table as network_table
+from onebasin.report.tables import pin_table as pin_table
+from onebasin.report.tables import symmetry_table as symmetry_table
+
+__all__ = [
+    "ALIGNED",
+    "NAIVE",
+    "Page",
+    "Paths",
+    "Table",
+    "barrier_table",
+    "headline",
+    "matching_table",
+    "network_table",
+    "path_chart",
+    "pin_table",
+    "save_chart",
+    "save_page",
+    "symmetry_table",
+]
