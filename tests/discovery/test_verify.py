@@ -1,6 +1,7 @@
 """A wrong symmetry is always caught."""
 
 import dataclasses
+import itertools
 import random
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 import onebasin as ob
 import zoo
-from cases import NETWORKS
+from cases import NETWORKS, Net
 from onebasin.layout import AxisGroup, AxisLayout
 
 WITH_GROUPS = [name for name, case in NETWORKS.items() if case.groups]
@@ -157,3 +158,27 @@ def test_infinite_outputs_are_an_error() -> None:
 
     with pytest.raises(ob.OneBasinError, match="finite outputs"):
         ob.verify(model, symmetry, (torch.full((2, 6), float("inf")),))
+
+
+def test_float32_inside_a_model_is_lifted() -> None:
+    """A norm that always computes in float32 is compared in float64 all the same."""
+    model = Net(
+        lambda s, x: s.b((s.a(x).to(torch.float32) ** 2).mean(-1, keepdim=True).to(x.dtype) * s.a(x)),
+        a=nn.Linear(6, 64),
+        b=nn.Linear(64, 3),
+    )
+    x = torch.randn(3, 6)
+
+    assert ob.verify(model, ob.discover(model, (x,)), (x,)).max_relative_error < 1e-13
+
+
+def test_a_model_that_is_never_the_same_is_not_proved() -> None:
+    """Outputs that change from run to run prove nothing; the note says so and the result is not ok."""
+    numbers = itertools.count()
+    model = Net(lambda s, x: s.b(s.a(x)) * next(numbers), a=nn.Linear(6, 8), b=nn.Linear(8, 3))
+    x = torch.randn(3, 6)
+
+    check = ob.verify(model, ob.discover(model, (x,)), (x,))
+
+    assert not check.ok
+    assert "other outputs each time" in check.notes[0]

@@ -133,11 +133,10 @@ def test_converged_is_true(case: str, seed: int) -> None:
     assert improving(SMALL[case], seed) == []
 
 
-@pytest.mark.xfail(reason="a group is not solved alone where the objective is not linear in its tree", strict=True)
-@pytest.mark.parametrize("case", COUPLED)
-def test_converged_is_true_of_coupled_groups(case: str) -> None:
-    """The same holds where groups meet in one tensor, or one group stands on two of its axes."""
-    assert [improving(COUPLED[case], seed) for seed in range(6)] == [[]] * 6
+@pytest.mark.xfail(reason="rivals move together, so that a step may fail and end the search", strict=True)
+def test_converged_is_true_of_coupled_groups() -> None:
+    """The same holds where two groups meet in one tensor, as the objective is linear in each of them."""
+    assert [improving(COUPLED["siblings in one tensor"], seed) for seed in range(6)] == [[]] * 6
 
 
 @pytest.mark.parametrize("seed", range(4))

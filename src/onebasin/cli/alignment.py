@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from onebasin import Matching, Status
-from onebasin.cli.inputs import Subject, check_inputs
+from onebasin.cli.inputs import Source, Subject, check_inputs, find_subject
 from onebasin.cli.match import find_matching
 from onebasin.cli.screen import Screen
 from onebasin.errors import OptionError
@@ -15,58 +15,58 @@ from onebasin.errors import OptionError
 
 @dataclass(frozen=True)
 class Aligned:
-    """What aligning gave: a matching and reordered tensors for every network but the first."""
+    """What aligning gave.
 
+    Attributes:
+        subject: the symmetry, and the task where one was named.
+        matchings: for every network but the first.
+        params: tensors of every network but the first, in the coordinates of the first.
+    """
+
+    subject: Subject
     matchings: list[Matching]
     params: list[dict[str, Tensor]]
 
 
 def align(
-    screen: Screen,
-    paths: Sequence[Path],
-    subject: Subject,
-    given: Sequence[Matching],
-    *,
-    seed: int,
-    max_sweeps: int,
+    screen: Screen, paths: Sequence[Path], source: Source, saved: Sequence[Path] = (), *, max_sweeps: int
 ) -> Aligned:
     """Bring every network but the first into the coordinates of the first.
 
     Args:
         screen: shows progress.
         paths: the checkpoints.
-        subject: with the symmetry.
-        given: saved matchings to use; none to search.
-        seed: of the search.
+        source: of the symmetry.
+        saved: files of matchings to use; none to search.
         max_sweeps: of the search.
 
     Raises:
+        OptionError: the number of matchings is wrong, or they belong to different symmetries.
         MismatchError: a checkpoint does not fit.
+        VerificationError: the symmetry does not hold on the task's model.
         KeyboardInterrupt: a search was interrupted; a half-found matching is no ground to build on.
     """
+    given = [Matching.load(path) for path in saved]
     if given:
+        _check(given, len(paths) - 1)
+        subject = find_subject(screen, source, given[0].symmetry).require()
         check_inputs(paths, subject.symmetry)
-        return Aligned(list(given), [m.apply(path) for m, path in zip(given, paths[1:], strict=True)])
-    aligned = Aligned([], [])
+        return Aligned(subject, given, [m.apply(str(path)) for m, path in zip(given, paths[1:], strict=True)])
+    aligned = Aligned(find_subject(screen, source).require(), [], [])
     for path in paths[1:]:
-        matching = find_matching(screen, paths[0], path, subject, seed=seed, max_sweeps=max_sweeps)
+        matching = find_matching(screen, paths[0], path, aligned.subject, seed=source.seed, max_sweeps=max_sweeps)
         if matching.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
         aligned.matchings.append(matching)
-        aligned.params.append(matching.apply(path))
+        aligned.params.append(matching.apply(str(path)))
     return aligned
 
 
-def check_matchings(matchings: Sequence[Matching], paths: Sequence[Path]) -> None:
-    """Check that there is one matching for every network but the first, all of one symmetry.
-
-    Raises:
-        OptionError: their number is wrong, or they belong to different symmetries.
-    """
-    if matchings and len(matchings) != len(paths) - 1:
+def _check(matchings: Sequence[Matching], count: int) -> None:
+    if len(matchings) != count:
         raise OptionError(
             "--matching",
-            expected=f"one for every network but the first: {len(paths) - 1}",
+            expected=f"one for every network but the first: {count}",
             found=str(len(matchings)),
             remedy="repeat the option in the order of the networks",
         )

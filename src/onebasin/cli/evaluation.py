@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from onebasin import reestimate_batchnorm
-from onebasin.cli.inputs import seeded
+from onebasin.cli.inputs import Source, seeded
 from onebasin.cli.screen import Screen
 from onebasin.errors import MismatchError, TaskError
 from onebasin.merging.batchnorm import batchnorm_layers
-from onebasin.tasks import ImageTask, Task, averages
+from onebasin.tasks import SPLITS, ImageTask, Task, averages
 
 Params = Mapping[str, Tensor]
 
@@ -57,18 +56,18 @@ def load_into(task: Task, params: Params, label: str) -> nn.Module:
     return model.eval()
 
 
-def has_data(screen: Screen, task: Task, split: str, data_root: Path | None) -> bool:
-    """Whether a task can be evaluated; where it has no data, a note says so.
+def has_data(screen: Screen, task: Task, source: Source, split: str, consequence: str) -> bool:
+    """Whether a task has a split; where it has no data, a note says so and what is left out.
 
     Raises:
-        TaskError: a data root was given and does not hold the data.
+        TaskError: a data root was given and does not hold the data, or there is no such split.
     """
     try:
         task.batches(split)
     except TaskError as error:
-        if data_root is not None:
+        if source.data_root is not None or split not in SPLITS:
             raise
-        screen.note(f"not evaluated: {error}")
+        screen.note(f"{consequence}: {error}")
         return False
     return True
 
@@ -95,12 +94,12 @@ class Gauge:
                 reestimate_batchnorm(model, self._task.batches("train"), self._task.evaluate, self._samples)
             self.networks[name] = averages(self._task, model, self._split)
 
-    def measure_ensemble(self, members: Sequence[Params]) -> None:
+    def measure_ensemble(self, name: str, members: Sequence[Params]) -> None:
         """Add the ensemble's averages, where the task is known to score the logits of a classifier."""
         if isinstance(self._task, ImageTask):
-            with self._screen.during("evaluating the ensemble"):
+            with self._screen.during(f"evaluating {name}"):
                 models = [load_into(self._task, params, "ensemble") for params in members]
-                self.networks["ensemble of them"] = averages(self._task, Ensemble(models), self._split)
+                self.networks[name] = averages(self._task, Ensemble(models), self._split)
 
 
 def reestimated(task: Task, params: Params, samples: int) -> tuple[dict[str, Tensor], int]:
@@ -118,7 +117,7 @@ def reestimated(task: Task, params: Params, samples: int) -> tuple[dict[str, Ten
     return found, used
 
 
-def accuracy_to_json(networks: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
+def networks_to_json(networks: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
     """Every network's averages, for machines; the share of correct answers is called accuracy."""
     return {
         name: {{"correct": "accuracy"}.get(key, key): value for key, value in sums.items()}

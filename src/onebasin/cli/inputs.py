@@ -3,18 +3,55 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import torch
-from torch import nn
 
-from onebasin import Matching, Symmetry, Verification, discover, verify
+from onebasin import Symmetry, Verification, discover, verify
 from onebasin.checkpoint import check_finite, open_checkpoint
 from onebasin.checkpoint.format import kind_of
 from onebasin.cli.screen import Screen
-from onebasin.errors import OptionError
+from onebasin.errors import OptionError, VerificationError
 from onebasin.files import Staging, write_error
 from onebasin.tasks import Task, load_task
+
+
+@dataclass(frozen=True)
+class Source:
+    """The options that say where a symmetry comes from.
+
+    Attributes:
+        task: as the user named it.
+        data_root: of the task.
+        symmetry: a saved one.
+        proving: whether to verify it on the task's model.
+        trials: see `onebasin.verify`.
+        seed: of the proof, and of the model and inputs that the task makes.
+    """
+
+    task: str | None
+    data_root: Path | None = None
+    symmetry: Path | None = None
+    proving: bool = True
+    trials: int = 3
+    seed: int = 0
+
+    @cached_property
+    def loaded(self) -> Task | None:
+        """The task, where one was named; loaded once, with its data."""
+        return None if self.task is None else load_task(self.task, data_root=self.data_root)
+
+    def require_task(self, purpose: str) -> Task:
+        """The task, which `purpose` cannot do without.
+
+        Raises:
+            OptionError: none was named.
+        """
+        if self.loaded is None:
+            raise OptionError(purpose, expected="a task with data", found="no --task", remedy="pass --task")
+        return self.loaded
 
 
 @dataclass(frozen=True)
@@ -24,14 +61,12 @@ class Subject:
     Attributes:
         symmetry: of the architecture.
         task: where one was named.
-        model: the task's, with fresh weights.
-        verification: of the symmetry on the model, where it was made.
+        verification: of the symmetry on the task's model, where it was made.
         unverified: the reason why it was not.
     """
 
     symmetry: Symmetry
     task: Task | None
-    model: nn.Module | None
     verification: Verification | None
     unverified: str = ""
 
@@ -39,6 +74,21 @@ class Subject:
     def holds(self) -> bool:
         """Whether nothing speaks against the symmetry."""
         return self.verification is None or self.verification.ok
+
+    def require(self) -> Self:
+        """Go on only with a symmetry that holds.
+
+        Raises:
+            VerificationError: naming the groups at fault.
+        """
+        if self.verification is not None and not self.verification.ok:
+            raise VerificationError(
+                self.task.name if self.task else "the symmetry",
+                expected=f"a symmetry that keeps the model's function, to {self.verification.tolerance:.0e}",
+                found=f"a relative error of {self.verification.max_relative_error:.1e}; {_culprits(self.verification)}",
+                remedy="correct the symmetry, or report the model if it was discovered",
+            )
+        return self
 
     @property
     def proof(self) -> str:
@@ -50,8 +100,7 @@ class Subject:
         if v.ok:
             tried = f"{v.trials} random reordering{'s' if v.trials > 1 else ''} in {' and '.join(v.modes)} mode"
             return "; ".join([f"proved on the model: {figures}, {tried}", *v.notes])
-        culprits = f"at fault: {', '.join(v.culprits)}" if v.culprits else "no single group is at fault"
-        return "; ".join([f"NOT a symmetry of the model: {figures}, {culprits}", *v.notes])
+        return "; ".join([f"NOT a symmetry of the model: {figures}, {_culprits(v)}", *v.notes])
 
     def to_json(self) -> dict[str, object]:
         """What is known about the symmetry, for machines."""
@@ -70,53 +119,41 @@ class Subject:
         }
 
 
-def find_subject(
-    screen: Screen,
-    *,
-    task: str | None,
-    data_root: Path | None,
-    symmetry: Symmetry | None,
-    proving: bool,
-    trials: int = 3,
-    seed: int = 0,
-) -> Subject:
-    """Find a symmetry on the task's model, or take the one given; prove it on that model.
+def _culprits(verification: Verification) -> str:
+    return f"at fault: {', '.join(verification.culprits)}" if verification.culprits else "no group alone is at fault"
+
+
+def find_subject(screen: Screen, source: Source, given: Symmetry | None = None) -> Subject:
+    """Find a symmetry on the task's model, or take a saved one, and try to prove it on that model.
 
     Args:
-        screen: shows progress; where the proof fails, the answer is no.
-        task: as the user named it.
-        data_root: of the task.
-        symmetry: one that was saved or came with a matching.
-        proving: whether to verify.
-        trials: see `onebasin.verify`.
-        seed: of the proof, and of the model and inputs that the task makes.
+        screen: shows progress.
+        source: the options.
+        given: a symmetry that came with something else, such as a matching; used in place of that of the options.
 
     Raises:
         OptionError: there is neither a task nor a symmetry.
+        MismatchError: the symmetry does not fit the task's model.
     """
+    symmetry = Symmetry.load(source.symmetry) if given is None and source.symmetry is not None else given
+    task = source.loaded
     if task is None:
         if symmetry is None:
             raise OptionError(
                 "--task", expected="a task or a saved symmetry", found="neither", remedy="pass --task or --symmetry"
             )
-        return Subject(symmetry, None, None, None, "no model given")
-    loaded = load_task(task, data_root=data_root)
-    with seeded(seed):
-        model, inputs = loaded.build_model(), loaded.example_inputs()
+        return Subject(symmetry, None, None, "no model given")
+    with seeded(source.seed):
+        model, inputs = task.build_model(), task.example_inputs()
     if symmetry is None:
         with screen.during("discovering"):
             symmetry = discover(model, inputs)
     else:
-        symmetry.check(model.state_dict(), f"the model of {task}")
-    if not proving:
-        return Subject(symmetry, loaded, model, None, "--no-verify was given")
+        symmetry.check(model.state_dict(), f"the model of {source.task}")
+    if not source.proving:
+        return Subject(symmetry, task, None, "--no-verify was given")
     with screen.during("verifying"):
-        verification = verify(model, symmetry, inputs, trials=trials, seed=seed)
-    subject = Subject(symmetry, loaded, model, verification)
-    if not subject.holds:
-        screen.close()
-        screen.refuse(f"{task}: {subject.proof}")
-    return subject
+        return Subject(symmetry, task, verify(model, symmetry, inputs, trials=source.trials, seed=source.seed))
 
 
 @contextmanager
@@ -125,11 +162,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
-
-
-def load_symmetry(path: Path | None) -> Symmetry | None:
-    """A saved symmetry, where one was named."""
-    return None if path is None else Symmetry.load(path)
 
 
 def check_inputs(paths: Iterable[Path], symmetry: Symmetry | None = None) -> None:
@@ -173,6 +205,16 @@ def check_target(option: str, path: Path | None, inputs: Sequence[Path] = (), *,
         pass
 
 
+def check_folder(option: str, path: Path | None) -> None:
+    """Find out before long work whether a folder is one or can become one.
+
+    Raises:
+        OptionError: it is a file.
+    """
+    if path is not None and path.exists() and not path.is_dir():
+        raise OptionError(f"{option} {path}", expected="a folder", found="a file", remedy="name another folder")
+
+
 def make_folder(path: Path) -> Path:
     """A folder to write to, made where it is missing.
 
@@ -184,8 +226,3 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise write_error(path, error) from error
     return path
-
-
-def load_matching(path: Path | None) -> Matching | None:
-    """A saved matching, where one was named."""
-    return None if path is None else Matching.load(path)

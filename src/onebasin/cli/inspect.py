@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from onebasin import Symmetry
-from onebasin.cli.inputs import Subject, check_inputs, check_target, find_subject, load_symmetry
+from onebasin.cli.inputs import Source, Subject, check_inputs, check_target, find_subject
 from onebasin.cli.options import (
     DataRootOption,
     JsonOption,
@@ -24,7 +24,7 @@ from onebasin.report.tables import axes_of
 
 def inspect(
     saved: Annotated[
-        Path | None, typer.Argument(metavar="[SYMMETRY]", help="A saved symmetry to show.", show_default=False)
+        Path | None, typer.Argument(metavar="SYMMETRY", help="A saved symmetry to show.", show_default=False)
     ] = None,
     task: TaskOption = None,
     data_root: DataRootOption = None,
@@ -41,7 +41,9 @@ def inspect(
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find which units of a model can be reordered without changing its function, and prove it on the model.
+    """Find which units of a model can be reordered, and prove it.
+
+    Reordering them does not change what the model computes; that is tried in float64 on random weights.
 
     \b
     Examples:
@@ -50,13 +52,10 @@ def inspect(
       onebasin inspect symmetry.json --checkpoint a.safetensors
 
     Exit status: 0 proved or not asked to be, 1 the symmetry does not hold, 2 bad input.
-    """
+    """  # noqa: D301 - the command line reads the escape
     with session(as_json=as_json, threads=threads, task=task) as screen:
         check_target("--out", out, [path for path in (saved, checkpoint) if path is not None])
-        symmetry = load_symmetry(saved)
-        subject = find_subject(
-            screen, task=task, data_root=data_root, symmetry=symmetry, proving=proving, trials=trials, seed=seed
-        )
+        subject = find_subject(screen, Source(task, data_root, saved, proving, trials, seed))
         if checkpoint is not None:
             check_inputs([checkpoint], subject.symmetry)
         if out is not None and subject.holds:
@@ -65,11 +64,12 @@ def inspect(
         screen.close()
         _show(screen, subject, checkpoint)
         screen.result(_to_json(subject, checkpoint))
+        subject.require()
 
 
 def _show(screen: Screen, subject: Subject, checkpoint: Path | None) -> None:
     symmetry = subject.symmetry
-    screen.line(f"{count_groups(symmetry)}, {order_text(symmetry)}", "bold")
+    screen.line(_order(symmetry), "bold")
     screen.line(subject.proof, "green" if subject.verification and subject.holds else "")
     if checkpoint is not None:
         screen.line(f"{checkpoint} fits: every tensor is there, has the right shape and is finite")
@@ -80,15 +80,15 @@ def _show(screen: Screen, subject: Subject, checkpoint: Path | None) -> None:
         screen.line(f"written: {path}")
 
 
-def count_groups(symmetry: Symmetry) -> str:
-    """How many groups there are, in words."""
+def _order(symmetry: Symmetry) -> str:
+    """How many groups there are, and the number of reorderings by its logarithms."""
     count = len(symmetry.groups)
-    return f"{count} group{'' if count == 1 else 's'}"
-
-
-def order_text(symmetry: Symmetry) -> str:
-    """The number of reorderings by its logarithms."""
-    return f"10^{symmetry.log_order / math.log(10):,.1f} reorderings (natural logarithm {symmetry.log_order:,.1f})"
+    if count == 0:
+        return "no group: nothing can be reordered"
+    logarithms = (
+        f"10^{symmetry.log_order / math.log(10):,.1f} reorderings (natural logarithm {symmetry.log_order:,.1f})"
+    )
+    return f"{count} group{'' if count == 1 else 's'}, {logarithms}"
 
 
 def _to_json(subject: Subject, checkpoint: Path | None) -> dict[str, object]:

@@ -8,7 +8,7 @@ import typer
 import onebasin
 from onebasin import Matching, Status, save_checkpoint
 from onebasin.checkpoint import open_checkpoint
-from onebasin.cli.inputs import Subject, check_inputs, check_target, find_subject, load_symmetry
+from onebasin.cli.inputs import Source, Subject, check_inputs, check_target, find_subject
 from onebasin.cli.options import (
     SWEEPS,
     DataRootOption,
@@ -47,39 +47,29 @@ def match(
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Reorder the units of B so that its weights come as close to those of A as possible.
+    """Reorder the units of B so that its weights match those of A.
 
-    B's function stays the same; a matching is proved on the task's model before anything is written.
+    What B computes stays the same; with a task that is proved on its model before anything is written.
 
     \b
     Examples:
       onebasin match a.safetensors b.safetensors --task my_task.py --out matching.json
       onebasin match a.pt b.pt --symmetry symmetry.json --write-b b_aligned.pt
 
-    Exit status: 0 done, 1 the symmetry does not hold or the search was interrupted (what it reached is written), 2 bad input.
-    """
+    Exit status: 0 done, 1 the symmetry does not hold or the search was interrupted (what it reached is written),
+    2 bad input.
+    """  # noqa: D301 - the command line reads the escape
     with session(as_json=as_json, threads=threads, task=task) as screen:
         check_target("--out", out, (a, b))
         check_target("--write-b", write_b, (a, b), checkpoint=True)
         check_inputs([a, b])
-        subject = find_subject(
-            screen,
-            task=task,
-            data_root=data_root,
-            symmetry=load_symmetry(symmetry),
-            proving=proving,
-            trials=trials,
-            seed=seed,
-        )
-        if not subject.holds:
-            screen.result({"verification": subject.to_json()})
-            return
+        subject = find_subject(screen, Source(task, data_root, symmetry, proving, trials, seed)).require()
         matching = find_matching(screen, a, b, subject, seed=seed, max_sweeps=max_sweeps)
         if out is not None:
             matching.save(out)
             screen.wrote(out)
         if write_b is not None:
-            screen.wrote(*save_checkpoint(matching.apply(b), write_b, like=open_checkpoint(b)))
+            screen.wrote(*save_checkpoint(matching.apply(str(b)), write_b, like=open_checkpoint(b)))
         screen.close()
         _show(screen, matching, subject)
         screen.result(matching_to_json(matching) | {"verification": subject.to_json()})

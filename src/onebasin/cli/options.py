@@ -6,17 +6,14 @@ from typing import Annotated
 
 import typer
 
-TaskOption = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        "-t",
-        metavar="TASK",
-        help="The model and its data: digits, mnist, fashion-mnist, cifar10, cifar100, your file my_task.py, "
-        "or a module.",
-        show_default=False,
-    ),
-]
+TASK = typer.Option(
+    "--task",
+    "-t",
+    metavar="TASK",
+    help="The model and its data: digits, mnist, fashion-mnist, cifar10, cifar100, your file my_task.py, or a module.",
+    show_default=False,
+)
+TaskOption = Annotated[str | None, TASK]
 DataRootOption = Annotated[
     Path | None,
     typer.Option("--data-root", metavar="DIR", help="The folder that holds the task's data.", show_default=False),
@@ -34,22 +31,34 @@ VerifyOption = Annotated[
     bool,
     typer.Option("--verify/--no-verify", help="Prove the symmetry on the task's model in float64."),
 ]
-TrialsOption = Annotated[int, typer.Option("--trials", min=1, help="Random reorderings to try in the proof.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of everything random: same seed, same result.")]
+TrialsOption = Annotated[
+    int, typer.Option("--trials", metavar="N", min=1, help="Random reorderings to try in the proof.")
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="Of everything random: same seed, same result.")
+]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="Threads that torch may use; its own choice if left out.", show_default=False),
+    typer.Option(
+        "--threads", metavar="N", min=1, help="Threads for torch; its own choice if left out.", show_default=False
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 SplitOption = Annotated[str, typer.Option("--split", metavar="SPLIT", help="Evaluate on train, val or test.")]
 SamplesOption = Annotated[
-    int, typer.Option("--samples", min=1, help="Training samples to re-estimate BatchNorm's statistics from.")
+    int,
+    typer.Option("--samples", metavar="N", min=1, help="Training samples to re-estimate BatchNorm's statistics from."),
 ]
-SweepsOption = Annotated[int, typer.Option("--max-sweeps", min=1, help="Passes over all groups before giving up.")]
+PointsOption = Annotated[int, typer.Option("--points", metavar="N", min=3, help="Points on the line, ends included.")]
+SweepsOption = Annotated[
+    int, typer.Option("--max-sweeps", metavar="N", min=1, help="Passes over all groups before giving up.")
+]
 
 SAMPLES = 5000
 """Enough for means and variances of channels, few enough for every point of a path."""
 SWEEPS = 100
+POINTS = 25
+"""An odd number, so that one point is the average."""
 
 
 class BatchNorm(StrEnum):
@@ -57,3 +66,26 @@ class BatchNorm(StrEnum):
 
     REESTIMATE = "reestimate"
     KEEP = "keep"
+
+
+BatchNormOption = Annotated[
+    BatchNorm | None,
+    typer.Option(
+        "--batchnorm",
+        help="BatchNorm's statistics: reestimate them on training data (as is done where there are both), or keep.",
+        show_default=False,
+    ),
+]
+MatchingOption = Annotated[
+    Path | None,
+    typer.Option("--matching", metavar="FILE", help="A saved matching in place of a search.", show_default=False),
+]
+MatchingsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--matching",
+        metavar="FILE",
+        help="A saved matching in place of a search; repeat it for every network but A.",
+        show_default=False,
+    ),
+]

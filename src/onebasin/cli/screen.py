@@ -1,6 +1,7 @@
 """What a command shows: results on standard output, progress and problems on standard error."""
 
 import dataclasses
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from onebasin import OneBasinError, Progress
+from onebasin.errors import VerificationError
 from onebasin.json_file import format_json
 from onebasin.report import Table
 
@@ -43,6 +45,7 @@ class Screen:
         self._errors = Console(stderr=True, highlight=False)
         self._bars: Bars | None = None
         self._stages: dict[str, TaskID] = {}
+        self._notes: list[str] = []
         self.status = 0
         self.written: list[Path] = []
 
@@ -55,12 +58,14 @@ class Screen:
         """A table of the result for people; one without rows is left out."""
         if self._as_json or not table.rows:
             return
-        drawn = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        self.line(table.title, "bold")
+        drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for column in table.columns:
             drawn.add_column(column, justify="right" if column in table.numeric else "left", overflow="fold")
         for row in table.rows:
             drawn.add_row(*map(Text, row))
         self._out.print(drawn)
+        self.line()
 
     def result(self, data: object) -> None:
         """The result for machines."""
@@ -68,8 +73,8 @@ class Screen:
             typer.echo(format_json(data))
 
     def note(self, text: str) -> None:
-        """Something worth knowing that is not the result."""
-        self._errors.print(Text(text, "yellow"), soft_wrap=True)
+        """Something worth knowing that is not the result; shown at the end, unless an input cannot be used."""
+        self._notes.append(text)
 
     def refuse(self, text: str) -> None:
         """The answer is no, for this reason."""
@@ -115,6 +120,13 @@ class Screen:
             self._bars.stop()
             self._bars = None
 
+    def end(self) -> None:
+        """Take the bars away and show the notes."""
+        self.close()
+        if self.status != BAD_INPUT:
+            for text in self._notes:
+                self._errors.print(Text(text, "yellow"), soft_wrap=True)
+
 
 @contextmanager
 def session(*, as_json: bool, threads: int | None = None, task: str | None = None) -> Iterator[Screen]:
@@ -131,8 +143,15 @@ def session(*, as_json: bool, threads: int | None = None, task: str | None = Non
     screen = Screen(as_json=as_json)
     if threads is not None:
         torch.set_num_threads(threads)
+    # Torch logs a traceback of its own where a model does not fit its inputs; our line says it.
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield screen
+    except VerificationError as error:
+        screen.close()
+        screen.refuse(str(error))
     except OneBasinError as error:
         screen.close()
         screen.fail(str(error))
@@ -148,6 +167,8 @@ def session(*, as_json: bool, threads: int | None = None, task: str | None = Non
         raise typer.Exit(screen.status) from error
     finally:
         screen.close()
+        logger.setLevel(level)
+    screen.end()
     if screen.status:
         raise typer.Exit(screen.status)
 

@@ -1,0 +1,126 @@
+"""`onebasin path`: loss and error on the line between two networks, as they are and aligned."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onebasin.checkpoint import Source as Network
+from onebasin.checkpoint import open_checkpoint
+from onebasin.cli.alignment import Aligned, align
+from onebasin.cli.evaluation import load_into
+from onebasin.cli.inputs import Source, check_folder, check_inputs
+from onebasin.cli.lines import Measurement, Report, measure_lines, show_lines, write_lines
+from onebasin.cli.match import matching_to_json
+from onebasin.cli.options import (
+    POINTS,
+    SAMPLES,
+    SWEEPS,
+    TASK,
+    BatchNorm,
+    BatchNormOption,
+    DataRootOption,
+    JsonOption,
+    MatchingOption,
+    PointsOption,
+    SamplesOption,
+    SeedOption,
+    SplitOption,
+    SweepsOption,
+    SymmetryOption,
+    ThreadsOption,
+    VerifyOption,
+)
+from onebasin.cli.screen import Screen, session
+from onebasin.cli.versions import versions
+from onebasin.report import ALIGNED, NAIVE, Paths
+
+NaiveOption = Annotated[bool, typer.Option("--naive", help="Only the line between the networks as they are.")]
+AlignedOption = Annotated[bool, typer.Option("--aligned", help="Only the line to B reordered. Both if left out.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="A folder for path.json, path.png, report.html.", show_default=False),
+]
+
+
+def path(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint: where the line begins.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="A checkpoint of the same architecture: where it ends.")],
+    task: Annotated[str, TASK],
+    data_root: DataRootOption = None,
+    symmetry: SymmetryOption = None,
+    matching: MatchingOption = None,
+    naive: NaiveOption = False,
+    aligned: AlignedOption = False,
+    points: PointsOption = POINTS,
+    split: SplitOption = "test",
+    batchnorm: BatchNormOption = None,
+    samples: SamplesOption = SAMPLES,
+    out: OutOption = None,
+    max_sweeps: SweepsOption = SWEEPS,
+    proving: VerifyOption = True,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure loss and error on the line between two networks.
+
+    There are two lines: to B as it is, and to B with its units reordered to match A.
+
+    \b
+    Examples:
+      onebasin path a.safetensors b.safetensors --task my_task.py --out report
+      onebasin path a.pt b.pt --task cifar10 --data-root data --points 11 --samples 1000
+
+    Exit status: 0 done, 1 the symmetry does not hold or the work was interrupted (with --out, the points measured are
+    in path.json), 2 bad input.
+    """  # noqa: D301 - the command line reads the escape
+    with session(as_json=as_json, threads=threads, task=task) as screen:
+        check_folder("--out", out)
+        source = Source(task, data_root, symmetry, proving, seed=seed)
+        loaded = source.require_task("onebasin path")
+        loaded.batches(split)  # fails now, and not after the search, where there is no data
+        for file in (a, b):
+            load_into(loaded, open_checkpoint(file), str(file))
+        check_inputs([a, b])
+        wanted = [name for name, chosen in ((NAIVE, naive), (ALIGNED, aligned)) if chosen] or [NAIVE, ALIGNED]
+        found = None
+        if ALIGNED in wanted:
+            found = align(screen, [a, b], source, [matching] if matching else (), max_sweeps=max_sweeps)
+        measurement = Measurement(loaded, split, points, batchnorm is not BatchNorm.KEEP, samples)
+        ends: dict[str, Network] = {NAIVE: str(b)}
+        if found:
+            ends[ALIGNED] = found.params[0]
+        profiles = measure_lines(screen, measurement, str(a), {name: ends[name] for name in wanted})
+        settings = {"a": a.name, "b": b.name, "seed": seed, "samples": samples}
+        if found:
+            settings["matching"] = matching_to_json(found.matchings[0])
+        _finish(screen, Paths(loaded.name, split, profiles, settings), found, out)
+
+
+def _finish(screen: Screen, paths: Paths, found: Aligned | None, out: Path | None) -> None:
+    """Write and show what was measured."""
+    if out is not None:
+        names = f"{paths.settings['a']} and {paths.settings['b']}"
+        about = {"networks": names, "task": f"{paths.task}, {paths.split} split", "seed": str(paths.settings["seed"])}
+        if found:
+            about["symmetry"] = found.subject.proof
+        report = Report(
+            f"{paths.task}: {names}",
+            (),
+            found.subject.symmetry if found else None,
+            found.matchings[0] if found else None,
+            about | versions(),
+        )
+        write_lines(screen, out, paths, report)
+    screen.close()
+    screen.result(paths.to_json() | {"verification": found.subject.to_json() if found else None})
+    if paths.complete:
+        if found:
+            screen.line(found.subject.proof, "green" if found.subject.verification else "")
+        show_lines(screen, paths)
+    else:
+        measured = ", ".join(f"{len(profile.lams)} points of {name}" for name, profile in paths.profiles.items())
+        screen.refuse(f"interrupted: measured {measured}")
+    for file in screen.written:
+        screen.line(f"written: {file}")
