@@ -137,6 +137,36 @@ NETWORKS: dict[str, Case] = {
     "rnn": Case(
         lambda: Net(lambda s, x: s.b(s.a(x)[0]), a=nn.RNN(6, 8, batch_first=True), b=nn.Linear(8, 3)), _x(4, 5, 6), [8]
     ),
+    "lstm, both directions, two layers": Case(
+        lambda: Net(
+            lambda s, x: s.b(s.a(x)[0]), a=nn.LSTM(6, 8, 2, batch_first=True, bidirectional=True), b=nn.Linear(16, 3)
+        ),
+        _x(4, 5, 6),
+        [8, 8, 8, 8],
+    ),
+    "gru": Case(
+        lambda: Net(lambda s, x: s.b(s.a(x)[0]), a=nn.GRU(6, 8, batch_first=True), b=nn.Linear(8, 3)), _x(4, 5, 6), [8]
+    ),
+    "bilinear layer": Case(
+        lambda: Net(
+            lambda s, x: s.b(torch.relu(s.c(s.a(x), s.a(x)))),
+            a=nn.Linear(6, 5),
+            c=nn.Bilinear(5, 5, 8),
+            b=nn.Linear(8, 3),
+        ),
+        FLAT,
+        [5, 8],
+    ),
+    "table of biases by position": Case(
+        lambda: Net(
+            lambda s, x: s.b(s.a(x) + s.t[torch.tensor([0, 2, 1, 2, 0])]),
+            a=nn.Linear(6, 8),
+            t=_weight(3, 8),
+            b=nn.Linear(8, 3),
+        ),
+        _x(4, 5, 6),
+        [8],
+    ),
     # convolutions
     "convolution, norm, pool, flatten": Case(
         lambda: nn.Sequential(
@@ -241,6 +271,15 @@ NETWORKS: dict[str, Case] = {
     "running sum": Case(_hidden(lambda _, h: h.cumsum(1)), FLAT, []),
     "shifted": Case(_hidden(lambda _, h: h[:, 1:] + h[:, :-1], width=7), FLAT, []),
     "gathered by number": Case(_hidden(lambda _, h: h[:, torch.tensor([1, 0, 2, 3, 4, 5, 6, 7])]), FLAT, []),
+    "gathered along": Case(_hidden(lambda _, h: h.gather(1, torch.arange(7, -1, -1).expand(h.shape))), FLAT, []),
+    "gathered across": Case(_hidden(lambda _, h: h.gather(0, torch.zeros(4, 8, dtype=torch.long))), FLAT, [8]),
+    "scattered along": Case(
+        _hidden(lambda _, h: h.scatter(1, torch.zeros(4, 1, dtype=torch.long), h[:, :1])), FLAT, []
+    ),
+    "put by number": Case(_hidden(lambda _, h: h.index_put((torch.tensor([1]),), torch.zeros(8))), FLAT, [8]),
+    "put by mask": Case(_hidden(lambda _, h: torch.where(h > 0, h, h * 0.1).masked_fill(h > 1, 1.0)), FLAT, [8]),
+    "rows let through by a mask": Case(_hidden(lambda _, h: h[torch.tensor([True, False, True, True])]), FLAT, [8]),
+    "windows": Case(_hidden(lambda _, h: h.unfold(1, 3, 1).sum(1), width=3), FLAT, []),
     "random noise": Case(_hidden(lambda _, h: h + torch.randn(8)), FLAT, []),
     "spectrum": Case(_hidden(lambda _, h: torch.fft.rfft(h).abs(), width=5), FLAT, []),
     "number read out": Case(_beside(lambda h: h[0, 2].item()), FLAT, [2, 5]),

@@ -72,7 +72,8 @@ def _groups(draw: DrawFn, *, crossed: bool) -> dict[str, AxisGroup]:
         name = f"{outer.name}{number}"
         groups[name] = AxisGroup(name, draw(sizes), (*outer.inside, outer.name), draw(fixed))
     if crossed and "b" in groups and draw(st.booleans()):
-        groups["x"] = AxisGroup("x", draw(sizes), ("a", "b"), draw(fixed))
+        around = draw(st.sampled_from([group for group in groups.values() if "b" in _chain(group)]))
+        groups["x"] = AxisGroup("x", draw(sizes), ("a", *_chain(around)), draw(fixed))
     return groups
 
 

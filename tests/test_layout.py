@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from onebasin.errors import SymmetryError
@@ -27,9 +27,6 @@ def test_text_is_read_back(terms: Terms) -> None:
 
 
 @given(st.text("ab12+*() ", max_size=12))
-@example("a b")
-@example("a*()")
-@example("2(a)")
 def test_any_text_is_a_layout_or_an_error(written: str) -> None:
     """Text is either refused by naming it or read as a layout that is read back from its own text."""
     try:
@@ -38,6 +35,16 @@ def test_any_text_is_a_layout_or_an_error(written: str) -> None:
         assert error.subject == f"layout {written!r}"  # noqa: PT017 - the other outcome is tested, too
     else:
         assert AxisLayout.parse(str(layout)) == layout
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", " ", "a b", "2 2", "a*", "*a", "+a", "a +", "a**b", "a++b", "()", "(a", "a)", "a(b)", "(a)(b)", "2(a)"],
+)
+def test_what_is_no_layout_is_refused(written: str) -> None:
+    """Text with something missing, or with something after its end, is refused whole."""
+    with pytest.raises(SymmetryError, match=r"^layout .*: expected terms joined by \+"):
+        AxisLayout.parse(written)
 
 
 @given(sums())

@@ -20,7 +20,8 @@ from torch import Tensor
 from onebasin import symmetry_json
 from onebasin.apply import permute_stream
 from onebasin.checkpoint import Source, load_params
-from onebasin.errors import MismatchError, SymmetryError
+from onebasin.errors import MismatchError, OptionError, SymmetryError
+from onebasin.explanation import Explainer, Explanation
 from onebasin.json_file import read_json, write_json
 from onebasin.layout import AxisGroup, AxisLayout, Part, parts
 from onebasin.permutation import Permutation
@@ -70,6 +71,7 @@ class Symmetry:
         pins: for every axis that holds something fixed, the reason why it cannot move.
         tied: names that are one tensor (tied weights), a row each.
         buffers: tensors that are moved but carry no information to score, such as BatchNorm's running statistics.
+        explainer: the memory of the discovery, for `explain`; not saved.
     """
 
     groups: Mapping[str, AxisGroup]
@@ -77,6 +79,7 @@ class Symmetry:
     pins: Mapping[AxisRef, str] = field(default_factory=dict)
     tied: tuple[tuple[str, ...], ...] = ()
     buffers: frozenset[str] = frozenset()
+    explainer: Explainer | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that the symmetry does not contradict itself.
@@ -193,6 +196,24 @@ class Symmetry:
                     remedy="add its layout to the symmetry, or discover it again on this model",
                 )
 
+    def explain(self, tensor: str, axis: int = 0, to: str | None = None) -> Explanation:
+        """Why an axis cannot move, or with what and why it moves: a chain of operations with the user's lines.
+
+        Args:
+            tensor: a name of the state dict.
+            axis: counted from 0.
+            to: another tensor, to ask why the two move together.
+
+        Raises:
+            OptionError: if there is no such tensor or axis, or the symmetry was loaded from a file, which keeps the
+                reasons of pins but not the chains.
+        """
+        if self.explainer is None:
+            raise OptionError(
+                "explain", expected="a symmetry just discovered", found="one from a file", remedy="discover it again"
+            )
+        return self.explainer.explain(tensor, axis, to)
+
     def identity(self) -> "Matching":
         """The element that moves nothing."""
         return Matching(
@@ -249,6 +270,10 @@ class Symmetry:
         parsed = symmetry_json.parse_symmetry(data, label)
         pins = {AxisRef.parse(axis): reason for axis, reason in parsed.pins.items()}
         return cls(parsed.groups, parsed.layouts, pins, parsed.tied, parsed.buffers)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What travels to other processes: plain data, without the memory of the discovery."""
+        return {**self.__dict__, "explainer": None}
 
     def __repr__(self) -> str:
         """Counts and the logarithm of the order."""

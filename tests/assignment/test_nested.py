@@ -128,6 +128,15 @@ def test_a_tree_of_one_is_the_flat_problem(n: int, seed: int) -> None:
     assert np.array_equal(solve_nested(Node("h", (n,), similarity))["h"], solve(similarity))
 
 
+@pytest.mark.parametrize(("head", "moves"), [(0.9, True), (1.1, False)])
+def test_units_count_as_much_as_their_heads(head: float, moves: bool) -> None:
+    """Heads that would rather stay move where their units gain more by it, at any depth."""
+    swap = np.eye(4)[[3, 2, 1, 0]] / 4
+    root = Node("k", (2,), np.eye(2) * head / 2, (Node("q", (2, 1), None, (Node("u", (2, 1, 2), swap),)),))
+
+    assert solve_nested(root)["k"].tolist() == ([1, 0] if moves else [0, 1])
+
+
 def test_units_decide_about_their_heads() -> None:
     """Heads that score nothing themselves are matched as their units want, and the units by head of `a`."""
     similarity = np.zeros((4, 4))

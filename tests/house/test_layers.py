@@ -17,6 +17,7 @@ LEVELS = {
     "json_file": 2,
     "layout": 2,
     "permutation": 2,
+    "explanation": 2,
     "apply": 3,
     "symmetry_json": 3,
     "checkpoint": 3,  # knows tensors and files only; symmetries and matchings take paths, so it lies below them

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from matching.networks import NETWORKS, TRANSFORMER
 from onebasin import AxisGroup, Matching, Permutation, Progress, Status, Symmetry, match, save_checkpoint
+from onebasin.errors import MismatchError
 from strategies import SEEDS, normal, same, score, symmetries, written
 
 State = dict[str, Tensor]
@@ -114,7 +115,9 @@ def improving(symmetry: Symmetry, seed: int) -> list[str]:
 
 H, U, V = AxisGroup("h", 2), AxisGroup("u", 3, ("h",)), AxisGroup("v", 2, ("h",))
 SMALL = {
-    "mlp": written([AxisGroup("g", 4), AxisGroup("h", 4)], {"w1": "g,2", "w2": "h,g", "w3": "2,h"}),
+    "mlp": written(
+        [AxisGroup(name, 4) for name in "fghi"], {"w1": "f,1", "w2": "g,f", "w3": "h,g", "w4": "i,h", "w5": "1,i"}
+    ),
     "heads": written(
         [H, U, V, AxisGroup("r", 3)], {"e": "2,r", "q": "h*(u + u),r", "v": "r,h*v", "o": "v*h,r", "s": "h"}
     ),
@@ -126,7 +129,7 @@ COUPLED = {
 }
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("case", SMALL)
 def test_converged_is_true(case: str, seed: int) -> None:
     """Where the search says that it has converged, no reordering of any one group is better."""
@@ -292,6 +295,19 @@ def test_tied_tensors_count_once_under_any_name(left_out_of_a: str, left_out_of_
 
     assert found.permutations == expected.permutations
     assert found.objective == pytest.approx(expected.objective)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("which", [0, 1])
+def test_broken_networks_are_refused(which: int, value: float) -> None:
+    """A network that holds NaN or infinity is named with the tensor, be it scored or not."""
+    states = [normal(NETWORKS["conv"], seed) for seed in (0, 1)]
+    states[which]["bn1.running_mean"][3] = value
+
+    with pytest.raises(
+        MismatchError, match=rf"^{'ab'[which]}: bn1\.running_mean: expected finite numbers, found NaN or"
+    ):
+        match(*states, NETWORKS["conv"])
 
 
 def test_nothing_to_match() -> None:

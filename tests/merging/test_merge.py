@@ -134,6 +134,17 @@ def test_rounding_happens_once(dtype: torch.dtype) -> None:
     torch.testing.assert_close(merge(models)["w"], expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("method", ["mean", "lerp"])
+def test_float32_is_averaged_in_float64(method: str) -> None:
+    """A thousand weighted averages of float32 numbers are all as near to those of float64 as float32 can be."""
+    a, b = ({"w": torch.randn(1000)} for _ in range(2))
+    out = merge([a, b], method, [0.3] if method == "lerp" else [0.7, 0.3])
+
+    exact = (0.7 * a["w"].double() + 0.3 * b["w"].double()).numpy()
+    half_a_step = np.spacing(np.abs(exact).astype(np.float32)) / 2
+    assert (np.abs(out["w"].double().numpy() - exact) <= half_a_step * (1 + 1e-6)).all()
+
+
 @pytest.mark.xfail(reason="torch rounds float64 to half precision by way of float32", strict=True)
 @pytest.mark.parametrize("method", ["mean", "lerp"])
 def test_half_precision_is_rounded_from_float64(method: str) -> None:
@@ -189,8 +200,8 @@ def test_tied_tensors_stay_tied(method: str) -> None:
 def test_views_of_one_storage_are_not_tied() -> None:
     """Tensors that share storage but are different windows of it, or cross-tied, are merged each on its own."""
     base, other = torch.arange(6.0), torch.arange(6.0) * 10
-    a = {"x": base[:3], "y": base[3:], "z": base[::2], "t": base.view(2, 3)}
-    b = {"x": other[3:], "y": other[:3], "z": other[::2], "t": other.view(3, 2).t()}
+    a = {"x": base[:3], "y": base[3:], "z": base[::2], "s": base[:4].view(2, 2), "t": base[:4].view(2, 2).t()}
+    b = {"x": other[3:], "y": other[:3], "z": other[::2], "s": other[:4].view(2, 2), "t": other[:4].view(2, 2).t()}
     expected = {name: (a[name].double() + b[name].double()).div(2).float() for name in a}
 
     assert same(merge([a, b]), expected)

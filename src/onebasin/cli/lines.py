@@ -8,7 +8,6 @@ from onebasin import Matching, PathProfile, Symmetry, profile_path
 from onebasin.checkpoint import Source as Network
 from onebasin.cli.inputs import make_folder, seeded
 from onebasin.cli.screen import Screen, sparkline
-from onebasin.merging.batchnorm import batchnorm_layers
 from onebasin.report import (
     Page,
     Paths,
@@ -37,7 +36,7 @@ class Measurement:
         task: gives model and data.
         split: to evaluate on.
         points: how many, ends included.
-        reestimate: whether to re-estimate BatchNorm's statistics at every point.
+        reestimate: whether to re-estimate BatchNorm's statistics at every point; only for a model that has some.
         samples: from how many training samples.
     """
 
@@ -62,7 +61,7 @@ def measure_lines(
     task = measurement.task
     with seeded(0):  # whatever a model draws beside its tensors is the same every time
         model = task.build_model()
-    repair = measurement.reestimate and bool(batchnorm_layers(model))
+    repair = measurement.reestimate
     profiles: dict[str, PathProfile] = {}
     for name, b in others.items():
         profiles[name] = profile_path(
@@ -72,7 +71,7 @@ def measure_lines(
             evaluate=task.evaluate,
             batches=task.batches(measurement.split),
             lams=measurement.points,
-            batchnorm="reestimate" if measurement.reestimate else "keep",
+            batchnorm="reestimate" if repair else "keep",
             calibration=task.batches("train") if repair else None,
             calibration_samples=measurement.samples if repair else None,
             progress=screen.stage(f"{name} path"),

@@ -33,6 +33,7 @@ from onebasin.cli.options import (
 )
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.versions import versions
+from onebasin.merging.batchnorm import batchnorm_layers
 from onebasin.report import ALIGNED, NAIVE, Paths
 
 NaiveOption = Annotated[bool, typer.Option("--naive", help="Only the line between the networks as they are.")]
@@ -80,19 +81,21 @@ def path(
         source = Source(task, data_root, symmetry, proving, seed=seed)
         loaded = source.require_task("onebasin path")
         loaded.batches(split)  # fails now, and not after the search, where there is no data
-        for file in (a, b):
-            load_into(loaded, open_checkpoint(file), str(file))
+        models = [load_into(loaded, open_checkpoint(file), str(file)) for file in (a, b)]
         check_inputs([a, b])
+        repair = batchnorm is not BatchNorm.KEEP and bool(batchnorm_layers(models[0]))
         wanted = [name for name, chosen in ((NAIVE, naive), (ALIGNED, aligned)) if chosen] or [NAIVE, ALIGNED]
         found = None
         if ALIGNED in wanted:
             found = align(screen, [a, b], source, [matching] if matching else (), max_sweeps=max_sweeps)
-        measurement = Measurement(loaded, split, points, batchnorm is not BatchNorm.KEEP, samples)
+        measurement = Measurement(loaded, split, points, repair, samples)
         ends: dict[str, Network] = {NAIVE: str(b)}
         if found:
             ends[ALIGNED] = found.params[0]
         profiles = measure_lines(screen, measurement, str(a), {name: ends[name] for name in wanted})
-        settings = {"a": a.name, "b": b.name, "seed": seed, "samples": samples}
+        settings: dict[str, object] = {"a": a.name, "b": b.name, "seed": seed}
+        if repair:
+            settings["batchnorm"] = f"re-estimated at every point, the ends included, on up to {samples} samples"
         if found:
             settings["matching"] = matching_to_json(found.matchings[0])
         _finish(screen, Paths(loaded.name, split, profiles, settings), found, out)
@@ -103,6 +106,8 @@ def _finish(screen: Screen, paths: Paths, found: Aligned | None, out: Path | Non
     if out is not None:
         names = f"{paths.settings['a']} and {paths.settings['b']}"
         about = {"networks": names, "task": f"{paths.task}, {paths.split} split", "seed": str(paths.settings["seed"])}
+        if "batchnorm" in paths.settings:
+            about["BatchNorm"] = str(paths.settings["batchnorm"])
         if found:
             about["symmetry"] = found.subject.proof
         report = Report(
@@ -118,6 +123,8 @@ def _finish(screen: Screen, paths: Paths, found: Aligned | None, out: Path | Non
     if paths.complete:
         if found:
             screen.line(found.subject.proof, "green" if found.subject.verification else "")
+        if "batchnorm" in paths.settings:
+            screen.line(f"BatchNorm: {paths.settings['batchnorm']}")
         show_lines(screen, paths)
     else:
         measured = ", ".join(f"{len(profile.lams)} points of {name}" for name, profile in paths.profiles.items())

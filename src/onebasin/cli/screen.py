@@ -5,7 +5,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -141,6 +141,7 @@ def session(*, as_json: bool, threads: int | None = None, task: str | None = Non
         typer.Exit: with the status, unless it is 0.
     """
     screen = Screen(as_json=as_json)
+    before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
     # Torch logs a traceback of its own where a model does not fit its inputs; our line says it.
@@ -161,28 +162,36 @@ def session(*, as_json: bool, threads: int | None = None, task: str | None = Non
         screen.refuse(f"interrupted; written so far: {names}" if names else "interrupted; nothing was written")
     except Exception as error:
         screen.close()
-        if task is None or not any("the task" in note for note in getattr(error, "__notes__", ())):
+        line = _of_the_task(error, task)
+        if line is None:
             raise
-        screen.fail(_of_the_task(error, task))
+        screen.fail(line)
         raise typer.Exit(screen.status) from error
     finally:
         screen.close()
         logger.setLevel(level)
+        torch.set_num_threads(before)
     screen.end()
     if screen.status:
         raise typer.Exit(screen.status)
 
 
-def _of_the_task(error: Exception, task: str) -> str:
-    """An exception out of a user's task file: the last place in that file, the exception, and what was being done."""
-    place = task
-    if isinstance(error, SyntaxError):
-        place = f"{task}:{error.lineno}"
-    with suppress(OSError):
-        file = str(Path(task).expanduser().resolve())
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        place = f"{task}:{lines[-1]}" if lines else place
-    return f"{place}: {type(error).__name__}: {error}; {', '.join(getattr(error, '__notes__', ()))}"
+def _of_the_task(error: Exception, task: str | None) -> str | None:
+    """An exception out of a user's task: the last place in that file, the exception, and what was being done.
+
+    Returns:
+        The line, or None where the exception is not the task's but our own mistake.
+    """
+    if task is None:
+        return None
+    file = str(Path(task).expanduser().resolve())
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    lines += [error.lineno] if isinstance(error, SyntaxError) else []
+    notes = [note for note in getattr(error, "__notes__", ()) if "the task" in note]
+    if not lines and not notes:
+        return None
+    place = f"{task}:{lines[-1]}" if lines else task
+    return "; ".join([f"{place}: {type(error).__name__}: {error}", *notes])
 
 
 def sparkline(values: tuple[float, ...], top: float) -> str:

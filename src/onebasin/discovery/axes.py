@@ -73,6 +73,16 @@ class Restriction:
     op: Op | None
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Two atoms became one, or `b` became part of `a`; and the operation that made it so."""
+
+    a: Atom
+    b: Atom
+    is_part: bool
+    op: Op | None
+
+
 def find(atom: Atom) -> Atom:
     """The atom that stands for `atom` now."""
     while atom.parent is not None:
@@ -121,19 +131,28 @@ def offsets(atom: Atom) -> list[int]:
 
 
 class Axes:
-    """Makes atoms and relates them; keeps every restriction and every union with the operation that asked for it."""
+    """Makes atoms and relates them; remembers which operation asked for what.
+
+    Attributes:
+        restrictions: to be decided when all operations have had their say.
+        links: everything that was tied or opened, in order; what `onebasin.discovery.explain` follows.
+        pinned: the atoms that were pinned by themselves, not by what they were tied to.
+        op: the operation at work.
+    """
 
     def __init__(self) -> None:
         self.restrictions: list[Restriction] = []
-        self.unions: list[tuple[Atom, Atom, Op | None]] = []
+        self.links: list[Link] = []
+        self.pinned: dict[Atom, Pin] = {}
         self.op: Op | None = None
+        self._united = 0
         self._count = 0
         self._tieable = 0
 
     @property
     def changes(self) -> int:
         """Grows whenever an atom that could be tied is made, or united with another."""
-        return self._tieable + len(self.unions)
+        return self._tieable + self._united
 
     def atom(self, size: int, *, pin: Pin | None = None, uniform: bool = False) -> Product:
         """A fresh leaf as a product: empty for size 1."""
@@ -143,9 +162,11 @@ class Axes:
         self._tieable += not uniform
         return (Atom(size, self._count, pin=pin, uniform=uniform),)
 
-    def pinned(self, size: int, reason: str) -> Product:
+    def fixed(self, size: int, reason: str) -> Product:
         """A fresh pinned leaf."""
-        return self.atom(size, pin=Pin(reason, self.op))
+        leaf = self.atom(size)
+        self.pin(leaf, reason)
+        return leaf
 
     def uniform(self, size: int) -> Product:
         """A fresh leaf on which the values do not depend."""
@@ -159,6 +180,15 @@ class Axes:
                 for segment in atom.segments:
                     self.pin(segment, pin)
             elif atom.pin is None and not atom.uniform:
+                atom.pin = self.pinned[atom] = pin
+
+    def _inherit(self, product: Sequence[Atom], pin: Pin) -> None:
+        """Pin what was tied to something pinned; the cause stays where it was."""
+        for atom in resolve(product):
+            if atom.segments is not None:
+                for segment in atom.segments:
+                    self._inherit(segment, pin)
+            elif atom.pin is None:
                 atom.pin = pin
 
     def unify(self, x: Sequence[Atom], y: Sequence[Atom]) -> Product:
@@ -208,6 +238,7 @@ class Axes:
             second = self.atom(inner, pin=atom.pin, uniform=atom.uniform)
             if not atom.uniform:
                 atom.factors = (*first, *second)
+                self._link_parts(atom, [atom.factors])
             return first, second
         if any(bound % inner for bound in offsets(atom)):
             return None
@@ -222,6 +253,7 @@ class Axes:
         for (start, stop), piece in zip(_ranges([size_of(p[0]) for p in known]), known, strict=True):
             self.restrict(second, piece[1], find(first[0]), start, stop)
         atom.segments, atom.factors = None, (*first, *second)
+        self._link_parts(atom, [atom.factors])
         return first, second
 
     def split_product(self, product: Sequence[Atom], outer: int) -> tuple[Product, Product] | None:
@@ -258,6 +290,7 @@ class Axes:
                 flat.append(resolved)
         total = self.atom(sum(size_of(segment) for segment in flat))
         total[0].segments = tuple(flat)
+        self._link_parts(total[0], flat)
         return total
 
     def cut(self, product: Sequence[Atom], bounds: Sequence[int]) -> "Cut | None":
@@ -278,6 +311,7 @@ class Axes:
         """Make `bounds` boundaries of a sum's segments, turning a leaf into a sum; False where a block forbids it."""
         if atom.segments is None:
             atom.segments = tuple(self.atom(stop - start, pin=atom.pin) for start, stop in itertools.pairwise(bounds))
+            self._link_parts(atom, atom.segments)
             return True
         segments: list[Product] = []
         ok = True
@@ -292,7 +326,11 @@ class Axes:
             else:
                 segments.append(segment)
         atom.segments = tuple(segments)
+        self._link_parts(atom, segments)
         return ok
+
+    def _link_parts(self, whole: Atom, parts: Sequence[Product]) -> None:
+        self.links.extend(Link(whole, part, is_part=True, op=self.op) for product in parts for part in product)
 
     def restrict(self, whole: Product, part: Product, along: Atom, start: int, stop: int) -> None:
         """Note that `part` is `whole` inside `start..stop` of the sum `along`."""
@@ -306,7 +344,8 @@ class Axes:
         if a.factors is not None or b.factors is not None:
             self.unify((a,), (b,))
             return
-        self.unions.append((a, b, self.op))
+        self._united += 1
+        self.links.append(Link(a, b, is_part=False, op=self.op))
         if a.segments is not None and b.segments is not None:
             self._refine(a, offsets(b))
             self._refine(b, offsets(a))
@@ -321,7 +360,7 @@ class Axes:
         keep, give = (b, a) if b.segments is not None else (a, b)
         give.parent = keep
         if give.pin is not None:
-            self.pin((keep,), give.pin)
+            self._inherit((keep,), give.pin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from onebasin.discovery.axes import Atom, Product, is_pinned, resolve
+from onebasin.discovery.explain import Trace
 from onebasin.discovery.solve import Solution, decided, depends, leaves
 from onebasin.discovery.tape import Tape
 from onebasin.layout import AxisGroup, AxisLayout, Factor
@@ -43,7 +44,7 @@ def read_symmetry(model: nn.Module, solution: Solution, tape: Tape, unreached: s
         dims = solution.parameters.get(value.name)
         if dims is None:
             layouts[name] = tuple(AxisLayout.of((size,)) for size in value.shape)
-            reason = unreached if value.is_floating else "not a floating-point tensor"
+            reason = unreached if value.dtype.is_floating_point else "not a floating-point tensor"
             pins.update({AxisRef(name, axis): reason for axis, size in enumerate(value.shape) if size > 1})
             continue
         layouts[name] = tuple(_emit(reader, product) for product in dims)
@@ -57,7 +58,13 @@ def read_symmetry(model: nn.Module, solution: Solution, tape: Tape, unreached: s
     )  # fmt: skip
     tied = tuple(tuple(row) for row in names.values() if len(row) > 1)
     groups = {group.name: group for group in reader.groups.values()}
-    return Symmetry(groups, layouts, pins, tied, buffers)
+    trace = Trace.of(
+        solution,
+        {name: len(axes) for name, axes in layouts.items()},
+        {(ref.tensor, ref.axis): reason for ref, reason in pins.items()},
+        tied,
+    )
+    return Symmetry(groups, layouts, pins, tied, buffers, trace)
 
 
 def _rows(solution: Solution, names: list[str]) -> Iterator[tuple[str, int, tuple[Atom, ...]]]:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from onebasin.discovery.axes import Atom, Axes, Product, Restriction, find, offsets, resolve
+from onebasin.discovery.axes import Atom, Axes, Link, Product, Restriction, find, offsets, resolve
 from onebasin.discovery.rules import Call, Dims, find_rule, unknown
 from onebasin.discovery.tape import Op, Tape, Value, values_in
 
@@ -28,6 +28,7 @@ class Solution:
     Attributes:
         axes: the algebra, with its record of unions.
         parameters: the dimensions of every parameter that was reached, by name.
+        places: the tensor and axis that an atom was made for.
         contexts: for every leaf, the atoms that accompany it everywhere.
         cases: for an atom that differs between the segments of another one: that one, and the atom in each segment.
         first_use: for every parameter's name the number of the operation that used it first.
@@ -36,6 +37,7 @@ class Solution:
 
     axes: Axes
     parameters: dict[str, Dims] = field(default_factory=dict)
+    places: dict[Atom, tuple[str, int]] = field(default_factory=dict)
     contexts: dict[Atom, frozenset[Atom]] = field(default_factory=dict)
     cases: dict[Atom, tuple[Atom, list[tuple[int, int, Atom]]]] = field(default_factory=dict)
     first_use: dict[str, int] = field(default_factory=dict)
@@ -64,13 +66,13 @@ def _interpret(tape: Tape, solution: Solution, shared: dict[str, Dims]) -> list[
         axes.op = op
         for value in (*values_in(op.arguments), *op.written):
             if value not in table:
-                table[value] = _first_seen(value, axes, shared, overwritten)
+                table[value] = _first_seen(value, solution, shared, overwritten)
                 if value.kind == "parameter":
                     solution.first_use.setdefault(value.name, number)
         _apply_rule(Call(op, axes, table, mixed, overwritten), solution)
     axes.op = None
     for value in tape.outputs:
-        for product in table.setdefault(value, _first_seen(value, axes, shared, overwritten)):
+        for product in table.setdefault(value, _first_seen(value, solution, shared, overwritten)):
             axes.pin(product, "an output of the model")
     solution.parameters.update(
         (name, table[value]) for name, value in tape.parameters.items() if value in table and value.kind == "parameter"
@@ -91,20 +93,23 @@ def _apply_rule(call: Call, solution: Solution) -> None:
             call.table[value] = dims
 
 
-def _first_seen(value: Value, axes: Axes, shared: dict[str, Dims], overwritten: set[Value]) -> Dims:
+def _first_seen(value: Value, solution: Solution, shared: dict[str, Dims], overwritten: set[Value]) -> Dims:
+    axes = solution.axes
     if value.kind == "parameter":
         if value.name not in shared:
             shared[value.name] = [axes.atom(size) for size in value.shape]
+            for axis, product in enumerate(shared[value.name]):
+                solution.places.update((atom, (value.name, axis)) for atom in product)
         return shared[value.name]
     if value.kind == "constant":
         varies = value.varies or (True,) * len(value.shape)
         return [
-            axes.pinned(size, "a constant of the model") if differs
+            axes.fixed(size, "a constant of the model") if differs
             else axes.atom(size) if value in overwritten
             else axes.uniform(size)
             for size, differs in zip(value.shape, varies, strict=True)
         ]  # fmt: skip
-    return [axes.pinned(size, "an input of the model") for size in value.shape]
+    return [axes.fixed(size, "an input of the model") for size in value.shape]
 
 
 def _decide(solution: Solution, index_sets: Sequence[IndexSet]) -> None:
@@ -152,6 +157,7 @@ def _decide_pair(
                 if start < end and begin < stop:
                     axes.unify((option,), (old,))
         solution.cases[whole] = (along, options)
+        axes.links.extend(Link(whole, option, is_part=True, op=axes.op) for _, _, option in options)
     for start, stop, option in options:
         if restriction.start < stop and start < restriction.stop:
             axes.unify((option,), (part,))

@@ -35,8 +35,9 @@ class Value:
         kind: `parameter` (anything in the state dict that is moved), `input`, `constant` or `result`.
         name: its name in the state dict, for parameters.
         varies: for constants, along which axes the values differ.
-        memory: the value whose memory this one shares, itself where it owns it.
-        origin: where it was made, for results.
+        memory: the value whose memory this one shares; None where it owns it.
+        dtype: of its entries.
+        strides: of its memory when it was first seen.
     """
 
     shape: tuple[int, ...]
@@ -44,7 +45,15 @@ class Value:
     name: str = ""
     varies: tuple[bool, ...] = ()
     memory: "Value | None" = None
-    is_floating: bool = True
+    dtype: torch.dtype = torch.float32
+    strides: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls, tensor: Tensor, kind: str, name: str = "", varies: tuple[bool, ...] = (), memory: "Value | None" = None
+    ) -> "Value":
+        """The value of a tensor."""
+        return cls(tuple(tensor.shape), kind, name, varies, memory, tensor.dtype, tuple(tensor.stride()))
 
     @property
     def owner(self) -> "Value":
@@ -166,7 +175,7 @@ def _record(
     recorder = _Recorder(model, knows, real=fake is None)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_plain_attention())
+        stack.enter_context(_unfused())
         stack.enter_context(_restored_buffers(model, copies=fake is None))
         if fake is not None:
             args, kwargs = tree_map_only(Tensor, fake.from_tensor, (tuple(args), dict(kwargs)))
@@ -199,7 +208,7 @@ class _Recorder(TorchDispatchMode):
             if value is None:
                 kind = "parameter" if tensor.is_floating_point() or tensor.is_complex() else "constant"
                 varies = () if kind == "parameter" else _varies(tensor)
-                value = Value(tuple(tensor.shape), kind, name, varies, is_floating=tensor.is_floating_point())
+                value = Value.of(tensor, kind, name, varies)
                 self._remember(tensor, value)
             self.tape.parameters[name] = value
 
@@ -211,17 +220,14 @@ class _Recorder(TorchDispatchMode):
     def register_input(self, tensor: Tensor) -> Tensor:
         """Note that a tensor comes from the user."""
         if id(tensor) not in self._values:
-            self._remember(tensor, Value(tuple(tensor.shape), "input", is_floating=tensor.is_floating_point()))
+            self._remember(tensor, Value.of(tensor, "input"))
         return tensor
 
     def value_of(self, tensor: Tensor) -> Value:
         """The value of a tensor; one never seen before is a constant of the model."""
         value = self._values.get(id(tensor))
         if value is None:
-            value = self._remember(
-                tensor,
-                Value(tuple(tensor.shape), "constant", "", _varies(tensor), is_floating=tensor.is_floating_point()),
-            )
+            value = self._remember(tensor, Value.of(tensor, "constant", "", _varies(tensor)))
         return value
 
     @contextmanager
@@ -291,10 +297,7 @@ class _Recorder(TorchDispatchMode):
             return known
         if base is not None and base in written:
             return self._remember(output, base)
-        return self._remember(
-            output,
-            Value(tuple(output.shape), "result", memory=base, is_floating=output.is_floating_point()),
-        )
+        return self._remember(output, Value.of(output, "result", memory=base))
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self:
@@ -380,14 +383,17 @@ def _user_line() -> str:
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Switch the fused fast path of nn.MultiheadAttention off: it is one opaque operation for a whole layer."""
+def _unfused() -> Iterator[None]:
+    """Switch off what makes one opaque operation of a layer: attention's fast path, oneDNN's recurrent layers."""
     before = torch.backends.mha.get_fastpath_enabled()
+    onednn = torch._C._get_mkldnn_enabled()  # noqa: SLF001 - the public context manager warns about other flags
     torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)  # noqa: FBT003, SLF001
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+        torch._C._set_mkldnn_enabled(onednn)  # noqa: SLF001
 
 
 @contextmanager

@@ -216,12 +216,21 @@ class _Exact(TorchDispatchMode):
         # Norms and rotary embeddings compute in float32 whatever the model is in.
         if kwargs is not None and kwargs.get("dtype") in self._SHORT:
             kwargs = {**kwargs, "dtype": torch.float64}
+        if func.name() == "aten::_grouped_mm" and args[0].dtype == torch.float64:
+            return _grouped_product(*args)
         # Wherever it is called from, dropout is one of these below autograd.
         if func is torch.ops.aten.native_dropout.default:
             return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
         if func in (torch.ops.aten.bernoulli_.float, torch.ops.aten.bernoulli.p):
             return args[0].fill_(1) if func is torch.ops.aten.bernoulli_.float else torch.ones_like(args[0])
         return func(*args, **kwargs or {})
+
+
+def _grouped_product(rows: Tensor, stack: Tensor, ends: Tensor) -> Tensor:
+    """One matrix for each run of rows: PyTorch's own operation has no float64."""
+    starts = [0, *ends.tolist()]
+    runs = [rows[i:j] @ matrix for i, j, matrix in zip(starts, starts[1:], stack, strict=False)]
+    return torch.cat([*runs, rows.new_zeros(len(rows) - starts[-1], stack.shape[-1])])
 
 
 def _distinct(state: Mapping[str, Tensor]) -> Iterator[Tensor]:

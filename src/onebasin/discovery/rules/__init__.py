@@ -5,8 +5,7 @@ with a reason, and note which indices the operation mixes. To add an operation w
 a family's list, and one row to the table of cases in the tests.
 """
 
-from onebasin.discovery.rules import contract, pointwise, reduce, structure
-from onebasin.discovery.rules.base import RULES, Call, Dims, find_rule
-from onebasin.discovery.rules.pointwise import unknown
+from onebasin.discovery.rules import contract, lookup, pointwise, reduce, structure
+from onebasin.discovery.rules.base import RULES, Call, Dims, find_rule, unknown
 
-__all__ = ["RULES", "Call", "Dims", "contract", "find_rule", "pointwise", "reduce", "structure", "unknown"]
+__all__ = ["RULES", "Call", "Dims", "contract", "find_rule", "lookup", "pointwise", "reduce", "structure", "unknown"]

@@ -86,7 +86,7 @@ class Call:
 
     def pinned(self, result: int, reason: str) -> Dims:
         """Fresh pinned dimensions for a result."""
-        return [self.axes.pinned(size, reason) for size in self.shape(result)]
+        return [self.axes.fixed(size, reason) for size in self.shape(result)]
 
     def constant(self, result: int = 0) -> Dims:
         """Dimensions for a result that holds one number everywhere."""
@@ -121,7 +121,7 @@ class Call:
         gone = set(chosen)
         self.drop(dims, gone, reason)
         return [
-            self.axes.pinned(self.shape(result)[position], reason) if position in gone else product
+            self.axes.fixed(self.shape(result)[position], reason) if position in gone else product
             for position, product in enumerate(dims)
         ]
 
@@ -131,8 +131,17 @@ class Call:
         if halves is not None:
             return halves
         self.axes.pin(product, reason)
-        return self.axes.pinned(outer, reason), self.axes.pinned(size_of(product) // outer, reason)
+        return self.axes.fixed(outer, reason), self.axes.fixed(size_of(product) // outer, reason)
 
     def is_pinned(self, product: Product) -> bool:
         """Whether nothing in the product can move."""
         return is_pinned(product)
+
+
+def unknown(c: Call) -> Sequence[Dims]:
+    """No rule: everything the operation touches stays where it is."""
+    reason = "an operation without a rule"
+    for value in c.values():
+        for product in c.table[value]:
+            c.axes.pin(product, reason)
+    return [c.pinned(i, reason) if isinstance(r, Value) else [] for i, r in enumerate(c.op.results)]

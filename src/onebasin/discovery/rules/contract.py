@@ -43,6 +43,34 @@ def matrix_product(c: Call) -> Sequence[Dims]:
     return [out if terms[0] == "self" else c.broadcast([out, c.dims("self")])]
 
 
+@rule("_trilinear")
+def trilinear(c: Call) -> Sequence[Dims]:
+    """Three tensors multiplied entry by entry after new dimensions are put in, then summed: nn.Bilinear."""
+    rows = []
+    for name, new in (("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")):
+        row = c.dims(name)
+        for position in c[new]:
+            row.insert(position, ())
+        rows.append(row)
+    joined = c.broadcast(rows)
+    kept = [d for position, d in enumerate(joined) if position not in c["sumdim"]]
+    for product in joined:
+        c.mixes(joined[0], product)
+    return [kept]
+
+
+@rule("_grouped_mm")
+def grouped_product(c: Call) -> Sequence[Dims]:
+    """One matrix for each run of rows, as for tokens sorted by expert; where the runs end is told by number."""
+    rows, inner = c.dims("self")
+    stack, inner_w, outer = c.dims("mat2")
+    for positions in (rows, stack):
+        c.axes.pin(positions, "rows are given to matrices by number")
+    c.mixes(c.axes.unify(inner, inner_w))
+    c.mixes(outer)
+    return [[rows, outer]]
+
+
 @rule("convolution", "_convolution")
 def convolution(c: Call) -> Sequence[Dims]:
     """Channels contract group by group; positions along the kernel stay, unless the kernel is a single point."""
@@ -71,17 +99,8 @@ def convolution(c: Call) -> Sequence[Dims]:
             continue
         for positions in (product, kernel):
             c.axes.pin(positions, "positions under a kernel")
-        space.append(c.axes.pinned(c.shape()[2 + k], "positions under a kernel"))
+        space.append(c.axes.fixed(c.shape()[2 + k], "positions under a kernel"))
     return [[batch, channels, *space]]
-
-
-@rule("embedding")
-def embedding(c: Call) -> Sequence[Dims]:
-    """Rows chosen by numbers that come from elsewhere."""
-    weight = c.dims("weight")
-    c.axes.pin(weight[0], "rows are chosen by number")
-    c.mixes(*weight[1:])
-    return [[*c.dims("indices"), *weight[1:]]]
 
 
 @rule(

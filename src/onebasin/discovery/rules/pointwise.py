@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from onebasin.discovery.rules.base import Call, Dims, rule
-from onebasin.discovery.tape import Value
 
 
 @rule(
@@ -50,12 +49,3 @@ def leaves(c: Call) -> Sequence[Dims]:
         for product in c.table[value]:
             c.axes.pin(product, "its values become a Python number")
     return []
-
-
-def unknown(c: Call) -> Sequence[Dims]:
-    """No rule: everything the operation touches stays where it is."""
-    reason = "an operation without a rule"
-    for value in c.values():
-        for product in c.table[value]:
-            c.axes.pin(product, reason)
-    return [c.pinned(i, reason) if isinstance(r, Value) else [] for i, r in enumerate(c.op.results)]

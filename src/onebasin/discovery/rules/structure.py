@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import prod
 
 from onebasin.discovery.axes import INSIDE, Axes, Product, is_pinned, is_uniform, resolve, size_of
-from onebasin.discovery.rules.base import Call, Dims, rule
+from onebasin.discovery.rules.base import Call, Dims, rule, unknown
 
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy")
@@ -16,7 +16,7 @@ def view(c: Call) -> Sequence[Dims]:
 def regroup(axes: Axes, dims: Dims, sizes: Sequence[int]) -> Dims:
     """Distribute the factors of `dims` over new dimensions of the given sizes."""
     if 0 in sizes:
-        return [axes.pinned(size, "an empty tensor") for size in sizes]
+        return [axes.fixed(size, "an empty tensor") for size in sizes]
     rest: Product = tuple(atom for product in dims for atom in resolve(product))
     regrouped: Dims = []
     for position, size in enumerate(sizes):
@@ -38,7 +38,17 @@ def _pinned_until_sync(axes: Axes, rest: Product, sizes: Sequence[int]) -> Dims:
     stop = next(stop for stop in range(1, len(sizes) + 1) if prod(sizes[:stop]) in ends)
     count = ends[prod(sizes[:stop])]
     axes.pin(rest[:count], reason)
-    return [*(axes.pinned(size, reason) for size in sizes[:stop]), *regroup(axes, [rest[count:]], sizes[stop:])]
+    return [*(axes.fixed(size, reason) for size in sizes[:stop]), *regroup(axes, [rest[count:]], sizes[stop:])]
+
+
+@rule("as_strided")
+def as_strided(c: Call) -> Sequence[Dims]:
+    """Another view of the memory: followed where it is the same one, up to the strides of dimensions of size 1."""
+    value, size, stride = c["self"], tuple(c["size"]), c["stride"]
+    steps = zip(size, stride, value.strides, strict=False)
+    if size == value.shape and all(n == 1 or new == old for n, new, old in steps) and not c["storage_offset"]:
+        return [c.dims("self")]
+    return unknown(c)
 
 
 @rule("permute")
@@ -145,14 +155,14 @@ def cut(c: Call, dims: Dims, position: int, ranges: Sequence[tuple[int, int]]) -
         reason = "a slice of positions that cannot move"
         others = [d for p, d in enumerate(dims) if p != position]
         c.mixes(*others)
-        fresh = c.axes.uniform if is_uniform(product) else lambda n: c.axes.pinned(n, reason)
+        fresh = c.axes.uniform if is_uniform(product) else lambda n: c.axes.fixed(n, reason)
         return [[*dims[:position], fresh(stop - start), *dims[position + 1 :]] for start, stop in ranges]
     bounds = sorted({0, size, *(bound for pair in ranges for bound in pair)})
     made = c.axes.cut(product, bounds)
     before, after = dims[:position], dims[position + 1 :]
     if made is None:
         c.mixes(*before, *after)
-        return [[*before, c.axes.pinned(stop - start, INSIDE), *after] for start, stop in ranges]
+        return [[*before, c.axes.fixed(stop - start, INSIDE), *after] for start, stop in ranges]
     return [
         [
             *(made.inside(d, start, stop) for d in before),
