@@ -288,3 +288,83 @@ def tile(p: Program, x: Tensor, pick: Callable[[int], int]) -> Tensor | None:
     if x.shape[-1] > 6:
         return None
     return x.repeat(*(1,) * (x.ndim - 1), 2) if pick(2) else x.unsqueeze(-2).expand(*x.shape[:-1], 2, x.shape[-1])
+
+
+@step
+def route(p: Program, x: Tensor, pick: Callable[[int], int]) -> Tensor | None:
+    """Experts chosen by the largest scores: as weights, by a one-hot code, by scattering, or by looking matrices up."""
+    if x.ndim != 2:
+        return None
+    width, experts, hidden, kind = x.shape[-1], 4, 3, pick(4)
+    scores = functional.linear(x, p.weight(experts, width)).softmax(-1)
+    into, out = p.weight(experts, width, hidden), p.weight(experts, hidden, width)
+    best, chosen = scores.topk(2, -1)
+    if kind == 3:
+        mixed = torch.relu(x[:, None, None] @ into[chosen]) @ out[chosen]
+        return x + (mixed[:, :, 0] * best[..., None]).sum(1)
+    if kind == 0:
+        gates = scores
+    elif kind == 1:
+        gates = (functional.one_hot(chosen, experts) * best[..., None]).sum(1)
+    else:
+        gates = torch.zeros_like(scores).scatter(-1, chosen, best)
+    each = torch.einsum("teh,ehd->ted", torch.relu(torch.einsum("td,edh->teh", x, into)), out)
+    return x + (each * gates[..., None]).sum(1)
+
+
+@step
+def look_up(p: Program, x: Tensor, pick: Callable[[int], int]) -> Tensor:
+    """Rows of a table chosen by the largest entry, by a constant, or by counting; once or twice."""
+    size = x.shape[-1]
+    table = p.weight(size, 5)
+    kind = pick(4)
+    if kind == 0:
+        return torch.tanh(table[(x @ p.weight(size, size)).argmax(-1)])
+    if kind == 1:
+        return x @ table[torch.arange(size)]
+    if kind == 2:
+        return x @ table[torch.arange(size).flip(0)]
+    numbers = (x @ p.weight(size, size)).argmax(-1)
+    return table[numbers] + table[(x @ p.weight(size, size)).argmax(-1)]
+
+
+@step
+def gathered(p: Program, x: Tensor, pick: Callable[[int], int]) -> Tensor:
+    """Entries picked along an axis by rank, by constant numbers, or by numbers computed from others."""
+    axis, kind = 1 + pick(x.ndim - 1), pick(4)
+    if kind == 0:
+        return x.gather(axis, x.argsort(axis))
+    if kind == 1:
+        return x.index_select(axis, torch.tensor([0, x.shape[axis] - 1, 0]))
+    numbers = x.argmax(axis, keepdim=True)
+    return x + x.gather(axis, numbers) if kind == 2 else x * numbers
+
+
+@step
+def masked(p: Program, x: Tensor, pick: Callable[[int], int]) -> Tensor:
+    """Entries overwritten where a mask of values, of positions or of numbers says so."""
+    kind = pick(4)
+    if kind == 0:
+        return x.masked_fill(x > 0.5, 0.1)
+    if kind == 1:
+        mask = torch.arange(x.shape[-1]) > 1
+        return torch.where(mask, x, -x)
+    if kind == 2:
+        return x.index_put((torch.tensor([0]),), torch.zeros((), dtype=x.dtype))
+    hot = functional.one_hot((x @ p.weight(x.shape[-1], x.shape[-1])).argmax(-1), x.shape[-1])
+    return x * hot
+
+
+@step
+def recur(p: Program, x: Tensor, pick: Callable[[int], int]) -> Tensor | None:
+    """A recurrent layer written out, with gates cut from one projection."""
+    if x.ndim != 3 or x.shape[-1] > 12:
+        return None
+    width, h = 4, x.new_zeros(len(x), 4)
+    into, back = p.weight(2 * width, x.shape[-1]), p.weight(2 * width, width)
+    states = []
+    for t in range(x.shape[1]):
+        gate, value = (functional.linear(x[:, t], into) + functional.linear(h, back)).chunk(2, -1)
+        h = torch.sigmoid(gate) * h + torch.tanh(value)
+        states.append(h)
+    return torch.stack(states, 1)

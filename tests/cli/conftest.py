@@ -1,7 +1,6 @@
-"""A small task of a user, three networks for it, and a way to run the command line."""
+"""What the tests of all commands share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,85 +8,17 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-from onebasin import Symmetry, discover, merge, save_checkpoint
+from cli.networks import Files, Run, make_files
+from onebasin import Symmetry, merge
 from onebasin.cli import app
-from onebasin.tasks import load_task
 
-TASK = '''
-"""Points of the plane in three classes."""
-
-import torch
-from torch import nn
-
-from onebasin.tasks import classification_sums
-
-
-def build_model():
-    return nn.Sequential(
-        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)
-    )
-
-
-def example_inputs():
-    return (torch.randn(5, 4),)
-
-
-def batches(split):
-    generator = torch.Generator().manual_seed({"train": 0, "val": 1, "test": 2}[split])
-    x = torch.randn(60, 4, generator=generator)
-    y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
-    return [(x[:40], y[:40]), (x[40:], y[40:])]
-
-
-evaluate = classification_sums
-'''
-
-MODEL_ONLY = TASK[: TASK.index("def batches")]
-"""The same task without data."""
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files that commands read. `b` is `a` with its units reordered, `c` is another network.
-
-    Attributes:
-        folder: where they are.
-        task: the task.
-        a: a checkpoint in safetensors.
-        b: the same function in other coordinates.
-        c: a pickle whose tensors lie under `state_dict`.
-        symmetry: of the architecture.
-    """
-
-    folder: Path
-    task: Path
-    a: Path
-    b: Path
-    c: Path
-    symmetry: Path
+Damage = Callable[[dict[str, Tensor | None]], Path]
 
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """The files, made once and not to be written to."""
-    folder = tmp_path_factory.mktemp("networks")
-    made = Files(
-        folder,
-        *(folder / name for name in ("my_task.py", "a.safetensors", "b.safetensors", "c.pt", "symmetry.json")),
-    )
-    made.task.write_text(TASK, encoding="utf-8")
-    task = load_task(str(made.task))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model, other, inputs = task.build_model(), task.build_model(), task.example_inputs()
-        for network in (model, other):
-            network(torch.randn(100, 4))  # gives BatchNorm statistics that differ from unit to unit
-    symmetry = discover(model, inputs)
-    symmetry.save(made.symmetry)
-    save_checkpoint(model.state_dict(), made.a)
-    save_checkpoint(symmetry.random(1).apply(model), made.b)
-    torch.save({"state_dict": other.state_dict(), "epoch": 3}, made.c)
-    return made
+    return make_files(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture
@@ -97,7 +28,7 @@ def symmetry(files: Files) -> Symmetry:
 
 
 @pytest.fixture
-def run() -> Callable[..., Result]:
+def run() -> Run:
     """Run a command with arguments of any type; an exception that is not an exit is raised."""
 
     def call(*arguments: object) -> Result:
@@ -107,7 +38,7 @@ def run() -> Callable[..., Result]:
 
 
 @pytest.fixture
-def damaged(files: Files, tmp_path: Path) -> Callable[[dict[str, Tensor]], Path]:
+def damaged(files: Files, tmp_path: Path) -> Damage:
     """Write network a with some tensors replaced; None leaves one out."""
 
     def write(changes: dict[str, Tensor | None]) -> Path:

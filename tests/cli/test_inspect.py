@@ -2,16 +2,12 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli.conftest import Files
-from typer.testing import Result
 
+from cli.networks import Files, Run
 from onebasin import Symmetry
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -33,7 +29,9 @@ def test_task_is_inspected_and_proved(files: Files, run: Run, tmp_path: Path) ->
     result = run("inspect", "--task", files.task, "--out", out)
 
     assert result.exit_code == 0
-    assert result.stdout.startswith("2 groups, 10^9.2 reorderings (natural logarithm 21.2)\nproved on the model: max relat")
+    assert result.stdout.startswith(
+        "2 groups, 10^9.2 reorderings (natural logarithm 21.2)\nproved on the model: max relat"
+    )
     assert "0.weight      8   0.weight:0, 0.bias:0, 1.weight:0, 1.bias:0 and 3 more" in result.stdout
     assert "an output of the model" in result.stdout
     assert result.stderr == ""

@@ -11,7 +11,7 @@ from onebasin.cli.inputs import Source, seeded
 from onebasin.cli.screen import Screen
 from onebasin.errors import MismatchError, TaskError
 from onebasin.merging.batchnorm import batchnorm_layers
-from onebasin.tasks import SPLITS, ImageTask, Task, averages
+from onebasin.tasks import ImageTask, Task, averages
 
 Params = Mapping[str, Tensor]
 
@@ -60,12 +60,12 @@ def has_data(screen: Screen, task: Task, source: Source, split: str, consequence
     """Whether a task has a split; where it has no data, a note says so and what is left out.
 
     Raises:
-        TaskError: a data root was given and does not hold the data, or there is no such split.
+        TaskError: a data root was given and does not hold the data.
     """
     try:
         task.batches(split)
     except TaskError as error:
-        if source.data_root is not None or split not in SPLITS:
+        if source.data_root is not None:
             raise
         screen.note(f"{consequence}: {error}")
         return False

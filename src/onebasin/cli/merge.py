@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from string import ascii_lowercase
@@ -38,24 +37,22 @@ from onebasin.cli.options import (
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.versions import versions
 from onebasin.errors import OptionError
+from onebasin.merging import METHODS
 from onebasin.merging.batchnorm import batchnorm_layers
 from onebasin.report import network_table
 from onebasin.tasks import Task
+from onebasin.tasks.protocol import check_split
 
-
-class Method(StrEnum):
-    """How tensors are combined."""
-
-    MEAN = "mean"
-    LERP = "lerp"
-
+MEAN, LERP = "mean", "lerp"
 
 ModelsArgument = Annotated[
     list[Path], typer.Argument(metavar="A B", help="Two or more checkpoints of one architecture.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="The merged network, packed as A is.")]
 AlignOption = Annotated[bool, typer.Option("--align/--no-align", help="Reorder all networks to match A first.")]
-MethodOption = Annotated[Method, typer.Option("--method", help="The mean of all, or the line (lerp) between two.")]
+MethodOption = Annotated[
+    str, typer.Option("--method", metavar="|".join(METHODS), help="The mean of all, or the line (lerp) between two.")
+]
 WeightsOption = Annotated[
     str | None, typer.Option("--weights", metavar="1,1", help="For mean: a number a network.", show_default=False)
 ]
@@ -74,7 +71,7 @@ def merge(
     symmetry: SymmetryOption = None,
     matching: MatchingsOption = None,
     aligning: AlignOption = True,
-    method: MethodOption = Method.MEAN,
+    method: MethodOption = MEAN,
     weights: WeightsOption = None,
     lam: LamOption = None,
     batchnorm: BatchNormOption = None,
@@ -101,7 +98,8 @@ def merge(
     Exit status: 0 done, 1 the symmetry does not hold or the work was interrupted, 2 bad input.
     """  # noqa: D301 - the command line reads the escape
     with session(as_json=as_json, threads=threads, task=task) as screen:
-        recipe = Recipe(method.value, _numbers(method, weights, lam, len(models)), batchnorm, samples)
+        recipe = Recipe(method, _numbers(method, weights, lam, len(models)), batchnorm, samples)
+        check_split(split, "--split")
         check_target("--out", out, [*models, *(matching or [])], checkpoint=True)
         check_inputs(models)
         source = Source(task, data_root, symmetry, proving, seed=seed)
@@ -126,16 +124,19 @@ class Recipe:
     samples: int
 
 
-def _numbers(method: Method, weights: str | None, lam: float | None, count: int) -> list[float] | None:
+def _numbers(method: str, weights: str | None, lam: float | None, count: int) -> list[float] | None:
     """The numbers of `--weights` or `--lam`.
 
     Raises:
-        OptionError: the option does not belong to the method, is not numbers, or there are fewer than two networks.
+        OptionError: the method is unknown, the option does not belong to it or is not numbers, or there are fewer than
+            two networks.
     """
     if count < 2:  # noqa: PLR2004 - a merger needs two
         raise OptionError("A B", expected="two networks or more", found=str(count), remedy="name another")
-    for option, value, owner in (("--lam", lam, Method.LERP), ("--weights", weights, Method.MEAN)):
-        if value is not None and method is not owner:
+    if method not in METHODS:
+        raise OptionError("--method", expected=" or ".join(METHODS), found=repr(method), remedy="choose one of them")
+    for option, value, owner in (("--lam", lam, LERP), ("--weights", weights, MEAN)):
+        if value is not None and method != owner:
             raise OptionError(
                 option, expected=f"--method {owner}", found=f"--method {method}", remedy="leave one of them out"
             )

@@ -35,6 +35,7 @@ from onebasin.cli.screen import Screen, session
 from onebasin.cli.versions import versions
 from onebasin.merging.batchnorm import batchnorm_layers
 from onebasin.report import ALIGNED, NAIVE, Paths
+from onebasin.tasks.protocol import check_split
 
 NaiveOption = Annotated[bool, typer.Option("--naive", help="Only the line between the networks as they are.")]
 AlignedOption = Annotated[bool, typer.Option("--aligned", help="Only the line to B reordered. Both if left out.")]
@@ -77,6 +78,7 @@ def path(
     in path.json), 2 bad input.
     """  # noqa: D301 - the command line reads the escape
     with session(as_json=as_json, threads=threads, task=task) as screen:
+        check_split(split, "--split")
         check_folder("--out", out)
         source = Source(task, data_root, symmetry, proving, seed=seed)
         loaded = source.require_task("onebasin path")

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from onebasin.discovery.axes import Atom, Product, is_pinned, resolve
+from onebasin.discovery.contexts import decided, depends, leaves
 from onebasin.discovery.explain import Trace
-from onebasin.discovery.solve import Solution, decided, depends, leaves
+from onebasin.discovery.solve import Solution
 from onebasin.discovery.tape import Tape
 from onebasin.layout import AxisGroup, AxisLayout, Factor
 from onebasin.symmetry import AxisRef, Symmetry
@@ -70,7 +71,7 @@ def read_symmetry(model: nn.Module, solution: Solution, tape: Tape, unreached: s
 def _rows(solution: Solution, names: list[str]) -> Iterator[tuple[str, int, tuple[Atom, ...]]]:
     for name in names:
         for axis, product in enumerate(solution.parameters[name]):
-            for row in leaves(solution, product):
+            for row in leaves(solution.cases, product):
                 yield name, axis, row
 
 
@@ -177,10 +178,10 @@ def _emit(reader: _Reader, product: Product) -> AxisLayout:
                 factors.append(reader.groups[atom].name if atom in reader.groups else atom.size)
             continue
         rest = atoms[position + 1 :]
-        together = any(depends(reader.solution, other, atom) for other in rest)
+        together = any(depends(reader.solution.cases, other, atom) for other in rest)
         start, terms = 0, []
         for segment in atom.segments:
-            tail = decided(reader.solution, rest, atom, start) if together else ()
+            tail = decided(reader.solution.cases, rest, atom, start) if together else ()
             terms.append((_emit(reader, (*segment, *tail)),))
             start += _size(segment)
         factors.append(AxisLayout.of(*terms))
@@ -199,7 +200,7 @@ def _size(product: Product) -> int:
 def _first_pin(solution: Solution, product: Product) -> str | None:
     if is_pinned(product) and not resolve(product):
         return None
-    for row in leaves(solution, product):
+    for row in leaves(solution.cases, product):
         for atom in row:
             if atom.pin is not None:
                 return str(atom.pin)

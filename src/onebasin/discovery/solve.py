@@ -10,15 +10,16 @@
 """
 
 import itertools
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from onebasin.discovery.axes import Atom, Axes, Link, Product, Restriction, find, offsets, resolve
-from onebasin.discovery.rules import Call, Dims, find_rule, unknown
-from onebasin.discovery.tape import Op, Tape, Value, values_in
+import torch
 
-IndexSet = Sequence[Product]
+from onebasin.discovery.axes import Atom, Axes, Link, Product, Restriction, find, offsets, resolve
+from onebasin.discovery.contexts import Case, Contexts, IndexSet, Option, contexts_of, nested
+from onebasin.discovery.rules import KEEPS_POSITIONS, USES_POSITIONS, Call, Dims, Lookup, find_rule, unknown
+from onebasin.discovery.tape import Op, Tape, Value, values_in
+from onebasin.discovery.ties import Ties
 
 
 @dataclass(slots=True)
@@ -32,15 +33,17 @@ class Solution:
         contexts: for every leaf, the atoms that accompany it everywhere.
         cases: for an atom that differs between the segments of another one: that one, and the atom in each segment.
         first_use: for every parameter's name the number of the operation that used it first.
+        lookups: rows of an axis that were chosen by numbers.
         unknown: operations without a rule.
     """
 
     axes: Axes
     parameters: dict[str, Dims] = field(default_factory=dict)
     places: dict[Atom, tuple[str, int]] = field(default_factory=dict)
-    contexts: dict[Atom, frozenset[Atom]] = field(default_factory=dict)
-    cases: dict[Atom, tuple[Atom, list[tuple[int, int, Atom]]]] = field(default_factory=dict)
+    contexts: Contexts = field(default_factory=dict)
+    cases: dict[Atom, Case] = field(default_factory=dict)
     first_use: dict[str, int] = field(default_factory=dict)
+    lookups: list[Lookup] = field(default_factory=list)
     unknown: list[Op] = field(default_factory=list)
 
 
@@ -62,6 +65,8 @@ def _interpret(tape: Tape, solution: Solution, shared: dict[str, Dims]) -> list[
     live = tape.live()
     overwritten = {value.owner for op in live for value in op.written}
     mixed: list[IndexSet] = []
+    pointed: dict[Value, Product] = {}
+    ties = Ties()
     for number, op in enumerate(live):
         axes.op = op
         for value in (*values_in(op.arguments), *op.written):
@@ -69,7 +74,7 @@ def _interpret(tape: Tape, solution: Solution, shared: dict[str, Dims]) -> list[
                 table[value] = _first_seen(value, solution, shared, overwritten)
                 if value.kind == "parameter":
                     solution.first_use.setdefault(value.name, number)
-        _apply_rule(Call(op, axes, table, mixed, overwritten), solution)
+        _apply_rule(Call(op, axes, table, mixed, overwritten, solution.lookups, pointed, ties), solution)
     axes.op = None
     for value in tape.outputs:
         for product in table.setdefault(value, _first_seen(value, solution, shared, overwritten)):
@@ -85,12 +90,32 @@ def _apply_rule(call: Call, solution: Solution) -> None:
     if found is None:
         solution.unknown.append(call.op)
         found = unknown
+    _follow_positions(call)
+    call.ties.follow(call.op)
     for value, dims in zip(call.op.results, found(call), strict=False):
         if value is not None and value in call.table:
             # Written in place: what is written moves together with what was there.
             call.table[value] = [call.axes.unify(old, new) for old, new in zip(call.table[value], dims, strict=True)]
         elif value is not None:
             call.table[value] = dims
+
+
+def _follow_positions(call: Call) -> None:
+    """Numbers that are positions of an axis are handed on, left to the rule, or pin the axis."""
+    numbers = [value for value in call.values() if not value.dtype.is_floating_point]
+    products = [call.pointed[value] for value in numbers if value in call.pointed]
+    name = call.op.name
+    if not products or name in USES_POSITIONS:
+        return
+    results = [value for value in call.op.results if value is not None]
+    whole = all(not value.dtype.is_floating_point and value.dtype != torch.bool for value in results)
+    if name in KEEPS_POSITIONS and whole and len(products) == len(numbers):
+        for product in products[1:]:
+            call.axes.unify(products[0], product)
+        call.pointed.update((value, products[0]) for value in results)
+        return
+    for product in products:
+        call.axes.pin(product, "its positions are numbers that something is computed with")
 
 
 def _first_seen(value: Value, solution: Solution, shared: dict[str, Dims], overwritten: set[Value]) -> Dims:
@@ -118,7 +143,7 @@ def _decide(solution: Solution, index_sets: Sequence[IndexSet]) -> None:
     while True:
         before = axes.changes
         pairs = [(r, pair) for r in axes.restrictions for pair in axes.aligned(r.whole, r.part)]
-        contexts = _contexts(index_sets, solution)
+        contexts = contexts_of(index_sets, solution.cases, solution.lookups)
         for restriction, (whole, part) in pairs:
             axes.op = restriction.op
             if find(whole).factors is None:  # Opened by an earlier pair: its factors come in the next round.
@@ -129,9 +154,7 @@ def _decide(solution: Solution, index_sets: Sequence[IndexSet]) -> None:
             return
 
 
-def _decide_pair(
-    solution: Solution, contexts: Mapping[Atom, frozenset[Atom]], restriction: Restriction, whole: Atom, part: Atom
-) -> None:
+def _decide_pair(solution: Solution, contexts: Contexts, restriction: Restriction, whole: Atom, part: Atom) -> None:
     axes, along = solution.axes, find(restriction.along)
     stands = (
         along.segments is not None
@@ -141,112 +164,40 @@ def _decide_pair(
         and _same_axis_everywhere(solution, whole, along)
     )
     if not stands:
-        _, options = solution.cases.pop(whole, (None, []))
-        for _, _, option in options:
-            axes.unify((whole,), (option,))
+        known = solution.cases.pop(whole, None)
+        for option in known.options if known is not None else ():
+            axes.unify((whole,), (option.atom,))
         axes.unify((whole,), (part,))
         return
-    bounds = offsets(along)
-    known = solution.cases.get(whole)
-    if known is not None and known[0] is along and [b for b, _, _ in known[1]] == bounds[:-1]:
-        options = known[1]
-    else:
-        options = [(b, e, axes.atom(whole.size)[0]) for b, e in itertools.pairwise(bounds)]
-        for start, stop, option in options:
-            for begin, end, old in known[1] if known is not None else ():
-                if start < end and begin < stop:
-                    axes.unify((option,), (old,))
-        solution.cases[whole] = (along, options)
-        axes.links.extend(Link(whole, option, is_part=True, op=axes.op) for _, _, option in options)
-    for start, stop, option in options:
-        if restriction.start < stop and start < restriction.stop:
-            axes.unify((option,), (part,))
-    if len({resolve((option,)) for _, _, option in options}) == 1:
+    options = _options(solution, whole, along)
+    for option in options:
+        if restriction.start < option.stop and option.start < restriction.stop:
+            axes.unify((option.atom,), (part,))
+    if len({resolve((option.atom,)) for option in options}) == 1:
         del solution.cases[whole]
-        axes.unify((whole,), (options[0][2],))
+        axes.unify((whole,), (options[0].atom,))
+
+
+def _options(solution: Solution, whole: Atom, along: Atom) -> list[Option]:
+    """One atom for every segment of `along`, made afresh where the segments have changed."""
+    axes, bounds, known = solution.axes, offsets(along), solution.cases.get(whole)
+    if known is not None and known.along is along and [option.start for option in known.options] == bounds[:-1]:
+        return known.options
+    options = [Option(start, stop, axes.atom(whole.size)[0]) for start, stop in itertools.pairwise(bounds)]
+    for option in options:
+        for old in known.options if known is not None else ():
+            if option.start < old.stop and old.start < option.stop:
+                axes.unify((option.atom,), (old.atom,))
+    solution.cases[whole] = Case(along, options)
+    axes.links.extend(Link(whole, option.atom, is_part=True, op=axes.op) for option in options)
+    return options
 
 
 def _same_axis_everywhere(solution: Solution, whole: Atom, along: Atom) -> bool:
     """Whether a layout can say it: in every parameter, `whole` stands behind `along` on one axis."""
     for dims in solution.parameters.values():
         for product in dims:
-            atoms = list(_nested(product))
+            atoms = list(nested(product))
             if whole in atoms and along not in atoms[: atoms.index(whole)]:
                 return False
     return True
-
-
-def _nested(product: Product) -> Iterator[Atom]:
-    for atom in resolve(product):
-        yield atom
-        for segment in atom.segments or ():
-            yield from _nested(segment)
-
-
-def _contexts(index_sets: Sequence[IndexSet], solution: Solution) -> dict[Atom, frozenset[Atom]]:
-    contexts: dict[Atom, frozenset[Atom]] = {}
-
-    def note(products: IndexSet, around: tuple[Atom, ...], elsewhere: frozenset[Atom]) -> None:
-        rows = [[atom for atom in resolve(product) if not atom.uniform] for product in products]
-        inside = [frozenset(_inside_segments(row)) for row in rows]
-        here = (*around, *itertools.chain.from_iterable(rows))
-        # An atom that may occur a second time is a second index over the same set: which one is meant is not clear.
-        doubtful = elsewhere.union(*inside)
-        once = frozenset(atom for atom, times in Counter(here).items() if times == 1 and atom not in doubtful)
-        for number, atom in ((n, atom) for n, row in enumerate(rows) for atom in row):
-            others = once - {atom}
-            contexts[atom] = contexts[atom] & others if atom in contexts else others
-            for segment in atom.segments or ():
-                note([segment], here, elsewhere.union(*(inner for n, inner in enumerate(inside) if n != number)))
-            along = next((find(case[0]) for case in [solution.cases.get(atom)] if case is not None), None)
-            if along is None or along not in once:
-                continue
-            for (start, _), segment in zip(_spans(along), along.segments or (), strict=True):
-                company = {*decided(solution, tuple(once), along, start), *resolve(segment)} - doubtful
-                for leaf in decided(solution, (atom,), along, start):
-                    contexts[leaf] = contexts.get(leaf, frozenset(company)) & (company - {leaf})
-
-    for index_set in index_sets:
-        note(index_set, (), frozenset())
-    return contexts
-
-
-def _inside_segments(row: Sequence[Atom]) -> Iterator[Atom]:
-    for segment in itertools.chain.from_iterable(atom.segments or () for atom in row):
-        yield from _nested(segment)
-
-
-def leaves(solution: Solution, product: Product) -> Iterator[tuple[Atom, ...]]:
-    """A product multiplied out: one row of leaves for every choice of segments, cases decided."""
-    atoms = resolve(product)
-    for position, atom in enumerate(atoms):
-        if atom.segments is None:
-            continue
-        for (start, _), segment in zip(_spans(atom), atom.segments, strict=True):
-            yield from leaves(
-                solution, (*atoms[:position], *segment, *decided(solution, atoms[position + 1 :], atom, start))
-            )
-        return
-    yield atoms
-
-
-def decided(solution: Solution, product: Product, along: Atom, start: int) -> Product:
-    """What a product is in the segment of `along` that begins at `start`."""
-    atoms: list[Atom] = []
-    for atom in resolve(product):
-        case = solution.cases.get(atom)
-        if case is None or find(case[0]) is not find(along):
-            atoms.append(atom)
-        else:
-            atoms.extend(next(resolve((option,)) for begin, end, option in case[1] if begin <= start < end))
-    return tuple(atoms)
-
-
-def depends(solution: Solution, atom: Atom, along: Atom) -> bool:
-    """Whether `atom` differs between the segments of `along`."""
-    case = solution.cases.get(find(atom))
-    return case is not None and find(case[0]) is find(along)
-
-
-def _spans(atom: Atom) -> list[tuple[int, int]]:
-    return list(itertools.pairwise(offsets(atom)))

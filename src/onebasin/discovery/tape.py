@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
@@ -180,8 +181,7 @@ def _record(
         if fake is not None:
             args, kwargs = tree_map_only(Tensor, fake.from_tensor, (tuple(args), dict(kwargs)))
             stack.enter_context(fake)
-        else:
-            stack.enter_context(_Departures(recorder))
+        stack.enter_context(_Calls(recorder, real=fake is None))
         tree_map_only(Tensor, recorder.register_input, (args, kwargs))
         stack.enter_context(recorder.watching_modules())
         stack.enter_context(recorder)
@@ -311,10 +311,13 @@ class _Recorder(TorchDispatchMode):
             return NotImplemented if decomposition is None else decomposition(*args, **kwargs)
 
 
-class _Departures(TorchFunctionMode):
-    """Notes where real tensors leave PyTorch by ways on which no ATen operation is dispatched."""
+class _Calls(TorchFunctionMode):
+    """Sees to what happens above the operations: values that leave PyTorch unseen, and checks of values.
 
-    _WAYS = frozenset(
+    `one_hot` looks at its numbers to refuse those out of range; the comparison it stands for does not.
+    """
+
+    _DEPARTURES = frozenset(
         {
             torch.Tensor.numpy,
             torch.Tensor.tolist,
@@ -325,15 +328,20 @@ class _Departures(TorchFunctionMode):
         }
     )
 
-    def __init__(self, recorder: _Recorder) -> None:
+    def __init__(self, recorder: _Recorder, *, real: bool) -> None:
         super().__init__()
         self._recorder = recorder
+        self._departures = self._DEPARTURES if real else frozenset[Any]()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in self._WAYS:
+        if func in self._departures:
             self._recorder.departed(args[0])
+        if func is functional.one_hot and len(args) + len(kwargs or {}) > 1:
+            numbers, classes = args if len(args) > 1 else (args[0], (kwargs or {}).get("num_classes", -1))
+            if classes > 0:
+                return (numbers.unsqueeze(-1) == torch.arange(classes, device=numbers.device)).long()
         return func(*args, **kwargs or {})
 
 

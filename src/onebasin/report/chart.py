@@ -95,8 +95,9 @@ def panel(paths: Paths, measure: str) -> "alt.LayerChart":
     colour = alt.Color(
         "path:N",
         title=None,
-        scale=alt.Scale(domain=names),
-        legend=alt.Legend(orient="top", symbolType="stroke") if len(names) > 1 else None,
+        # A path has its own colour, also where it is alone.
+        scale=alt.Scale(domain=list(dict.fromkeys([*LABELS.values(), *names]))),
+        legend=alt.Legend(orient="top", symbolType="stroke", values=names),
     )
     tooltip = [
         alt.Tooltip("path:N", title="path"),

@@ -6,6 +6,20 @@ a family's list, and one row to the table of cases in the tests.
 """
 
 from onebasin.discovery.rules import contract, lookup, pointwise, reduce, structure
-from onebasin.discovery.rules.base import RULES, Call, Dims, find_rule, unknown
+from onebasin.discovery.rules.base import KEEPS_POSITIONS, RULES, USES_POSITIONS, Call, Dims, Lookup, find_rule, unknown
 
-__all__ = ["RULES", "Call", "Dims", "contract", "find_rule", "lookup", "pointwise", "reduce", "structure", "unknown"]
+__all__ = [
+    "KEEPS_POSITIONS",
+    "RULES",
+    "USES_POSITIONS",
+    "Call",
+    "Dims",
+    "Lookup",
+    "contract",
+    "find_rule",
+    "lookup",
+    "pointwise",
+    "reduce",
+    "structure",
+    "unknown",
+]

@@ -8,6 +8,7 @@ import torch
 
 from onebasin.discovery.axes import Axes, Product, is_pinned, resolve, size_of
 from onebasin.discovery.tape import Op, Value, values_in
+from onebasin.discovery.ties import Ties
 
 Dims = list[Product]
 """What every dimension of one tensor is made of."""
@@ -18,15 +19,46 @@ Rule = Callable[["Call"], Sequence[Dims]]
 RULES: dict[str, Rule] = {}
 """One rule for every operation, by its name without overload and trailing underscore, such as `aten::add`."""
 
+KEEPS_POSITIONS: set[str] = set()
+"""Operations that hand on numbers which are positions of an axis as they are."""
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Enter a function into the table as the rule of the named ATen operations."""
+USES_POSITIONS: set[str] = set()
+"""Operations whose rule says what becomes of such numbers; every other one pins the axis they point into."""
+
+
+def rule(*names: str, positions: str = "refused") -> Callable[[Rule], Rule]:
+    """Enter a function into the table as the rule of the named ATen operations.
+
+    Args:
+        names: without `aten::`, overload and trailing underscore.
+        positions: what the operations do with numbers that are positions of an axis, such as those of the largest
+            entries: `refused` (computed with, the axis is pinned), `kept` or `used`.
+    """
 
     def enter(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys((f"aten::{name}" for name in names), function))
+        full = [f"aten::{name}" for name in names]
+        RULES.update(dict.fromkeys(full, function))
+        {"kept": KEEPS_POSITIONS, "used": USES_POSITIONS, "refused": set[str]()}[positions].update(full)
         return function
 
     return enter
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Rows of an axis were chosen by numbers.
+
+    Attributes:
+        numbers: the tensor of numbers.
+        places: its dimensions: for each of their indices the number tells one row.
+        rows: the axis that is pointed into.
+        beside: the axes that the chosen rows bring along.
+    """
+
+    numbers: Value
+    places: Sequence[Product]
+    rows: Product
+    beside: Sequence[Product]
 
 
 def find_rule(name: str, func: Any) -> Rule | None:
@@ -47,6 +79,9 @@ class Call:
         table: the dimensions of every value so far.
         mixed: index sets that the operation brings together, for `onebasin.discovery.solve`.
         overwritten: values whose memory is written to later: what is uniform when made need not stay so.
+        lookups: rows chosen by numbers, for `onebasin.discovery.solve`.
+        pointed: for integer values, the axis whose positions they are.
+        ties: which values may hold equal entries.
     """
 
     op: Op
@@ -54,6 +89,9 @@ class Call:
     table: dict[Value, Dims]
     mixed: list[Sequence[Product]]
     overwritten: set[Value] = field(default_factory=set)
+    lookups: list[Lookup] = field(default_factory=list)
+    pointed: dict[Value, Product] = field(default_factory=dict)
+    ties: Ties = field(default_factory=Ties)
 
     def __getitem__(self, name: str) -> Any:
         """An argument by its name in the schema, tensors as values."""
@@ -83,6 +121,23 @@ class Call:
         for all values of that other one, even where input and output both carry it.
         """
         self.mixed.append(products)
+
+    def look_up(self, numbers: Value, rows: Product, beside: Sequence[Product]) -> None:
+        """Note that `numbers` choose rows of an axis.
+
+        Numbers that point into an axis make that axis and this one move together; others pin it.
+        """
+        reason = "entries are chosen by number"
+        pointed = self.pointed.get(numbers)
+        if pointed is None:
+            self.axes.pin(rows, reason)
+            self.pointed[numbers] = rows
+        elif size_of(pointed) == size_of(rows):
+            self.axes.unify(pointed, rows)
+        else:
+            self.axes.pin(pointed, reason)
+            self.axes.pin(rows, reason)
+        self.lookups.append(Lookup(numbers, list(self.table[numbers]), rows, list(beside)))
 
     def pinned(self, result: int, reason: str) -> Dims:
         """Fresh pinned dimensions for a result."""

@@ -1,6 +1,7 @@
 """Operations that sum over products: matrix products, convolutions, attention, embeddings."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 
 from onebasin.discovery.axes import Product, size_of
@@ -11,15 +12,18 @@ def contract(c: Call, inputs: Sequence[tuple[Dims, str]], output: str) -> Dims:
     """An Einstein sum: equal letters move together.
 
     Letters on every operand and on the output are a batch. Every other letter passes through while some letter is
-    summed over, so that it can depend on nothing but the batch.
+    summed over, so that it can depend on nothing but the batch, as far as its own operand knows it.
     """
     known: dict[str, Product] = {}
     for dims, letters in inputs:
         for letter, product in zip(letters, dims, strict=True):
             known[letter] = c.axes.unify(known[letter], product) if letter in known else product
     batch = set(output).intersection(*(letters for _, letters in inputs))
-    for letter in known.keys() - batch:
-        c.mixes(*(known[other] for other in (*sorted(batch), letter)))
+    for dims, letters in inputs:
+        own = [product for letter, product in zip(letters, dims, strict=True) if letter in batch]
+        for letter, product in zip(letters, dims, strict=True):
+            if letter not in batch:
+                c.mixes(*own, product)
     return [known[letter] for letter in output]
 
 
@@ -59,15 +63,17 @@ def trilinear(c: Call) -> Sequence[Dims]:
     return [kept]
 
 
-@rule("_grouped_mm")
+@rule("_grouped_mm", positions="used")
 def grouped_product(c: Call) -> Sequence[Dims]:
     """One matrix for each run of rows, as for tokens sorted by expert; where the runs end is told by number."""
     rows, inner = c.dims("self")
     stack, inner_w, outer = c.dims("mat2")
-    for positions in (rows, stack):
-        c.axes.pin(positions, "rows are given to matrices by number")
-    c.mixes(c.axes.unify(inner, inner_w))
-    c.mixes(outer)
+    c.axes.pin(rows, "rows are given to matrices by number")
+    inner = c.axes.unify(inner, inner_w)
+    c.look_up(c["offs"], stack, [inner])
+    c.look_up(c["offs"], stack, [outer])
+    # The ends of the runs tell the matrix of every row.
+    c.lookups[-2:] = [replace(lookup, places=[rows]) for lookup in c.lookups[-2:]]
     return [[rows, outer]]
 
 
@@ -87,7 +93,8 @@ def convolution(c: Call) -> Sequence[Dims]:
     group = c.axes.unify(group, group_w)
     inputs = c.axes.unify(inputs, inputs_w)
     c.mixes(batch, group, inputs)
-    c.mixes(batch, group, outputs)
+    c.mixes(group, inputs)
+    c.mixes(group, outputs)
     channels: Product = (*group, *outputs)
     if c["bias"] is not None:
         channels = c.axes.unify(channels, c.dims("bias")[0])
@@ -117,7 +124,7 @@ def attention(c: Call) -> Sequence[Dims]:
     heads = c.axes.unify(key[1], value[1])
     shared, each = c.split(query[1], size_of(heads), "query heads that do not fall into key heads")
     heads = c.axes.unify(shared, heads)
-    width = c.axes.unify(query[3], key[3])
+    c.axes.unify(query[3], key[3])
     length = c.axes.unify(key[2], value[2])
     if c["is_causal"]:
         c.axes.pin(query[2], "each position sees those before it")
@@ -126,10 +133,9 @@ def attention(c: Call) -> Sequence[Dims]:
     mask = "attn_mask" if c["attn_mask"] is not None else "attn_bias"
     if c[mask] is not None:
         scores = c.broadcast([scores, c.dims(mask)])
-    for product in (width, length, value[3]):
-        c.mixes(batch, heads, product)
-    for products in ((query[2],), ()):
-        c.mixes(batch, heads, each, *products)
+    for tensor in (query, key, value):
+        for product in tensor[2:]:
+            c.mixes(*tensor[:2], product)
     out: Dims = [scores[0], scores[1], scores[2], value[3]]
     rest = [[*scores[:3]] if c.shape(i) == c.shape()[:3] else c.pinned(i, "bookkeeping of attention")
             for i in range(1, len(c.op.results))]  # fmt: skip

@@ -4,83 +4,88 @@ from collections.abc import Sequence
 
 import torch
 
-from onebasin.discovery.axes import Product, size_of
+from onebasin.discovery.axes import Product, is_uniform, size_of
 from onebasin.discovery.rules.base import Call, Dims, rule
 from onebasin.discovery.tape import Value
 
 CHOSEN = "entries are chosen by number"
 
 
-@rule("embedding")
+@rule("embedding", positions="used")
 def embedding(c: Call) -> Sequence[Dims]:
     """Rows chosen by numbers that come from elsewhere."""
-    (width,) = c.drop(c.dims("weight"), [0], CHOSEN)
+    rows, width = c.dims("weight")
+    c.look_up(c["indices"], rows, [width])
     return [[*c.dims("indices"), width]]
 
 
-@rule("index_select")
+@rule("index_select", positions="used")
 def index_select(c: Call) -> Sequence[Dims]:
     """Positions of one axis, chosen by a list of numbers."""
     dims, position = c.dims("self"), c.axis()
-    c.drop(dims, [position], CHOSEN)
+    rows = dims[position]
     dims[position : position + 1] = c.dims("index") or [()]
+    c.look_up(c["index"], rows, [d for p, d in enumerate(dims) if p != position])
     return [dims]
 
 
-@rule("index", "_unsafe_index")
+@rule("index", "_unsafe_index", positions="used")
 def index(c: Call) -> Sequence[Dims]:
     """Entries chosen by numbers or by a mask along some axes."""
-    return [_indexed(c, c["indices"])[0]]
+    numbers, kept, at = _indexed(c, c.shape())
+    return [[*kept[:at], *numbers, *kept[at:]]]
 
 
-@rule("index_put", "_unsafe_index_put", "_index_put_impl")
+@rule("index_put", "_unsafe_index_put", "_index_put_impl", positions="used")
 def index_put(c: Call) -> Sequence[Dims]:
     """Values written to entries chosen by numbers or by a mask."""
-    out, dims = _indexed(c, c["indices"])
-    c.broadcast([out, c.dims("values")])
-    return [dims]
+    numbers, kept, at = _indexed(c, ())
+    written = c.broadcast([[*kept[:at], *numbers, *kept[at:]], c.dims("values")])
+    passing = iter([*written[:at], *written[at + len(numbers) :]])
+    chosen = _chosen(c["indices"])
+    return [[_told_apart(c, d) if p in chosen else next(passing) for p, d in enumerate(c.dims("self"))]]
 
 
-def _indexed(c: Call, indices: Sequence[Value | None]) -> tuple[Dims, Dims]:
-    """The dimensions of `self[indices]`, and those of `self`.
+def _is_mask(given: Value) -> bool:
+    return given.dtype in (torch.bool, torch.uint8)
 
-    The numbers' own dimensions take the place of the axes they point into where those are neighbours, else they come
-    first. A mask points into as many axes as it has, and its own disappear in one of unknown order.
-    """
-    dims = c.dims("self")
+
+def _chosen(indices: Sequence[Value | None]) -> list[int]:
+    """The axes that are pointed into; a mask points into as many as it has."""
     chosen: list[int] = []
-    rows: list[Dims] = []
     position = 0
     for given in indices:
-        if given is None:
-            position += 1
-            continue
-        mask = given.dtype in (torch.bool, torch.uint8)
-        width = len(given.shape) if mask else 1
-        chosen.extend(range(position, position + width))
+        width = len(given.shape) if given is not None and _is_mask(given) else 1
+        if given is not None:
+            chosen.extend(range(position, position + width))
         position += width
-        if mask:
-            for product in c.table[given]:
-                c.axes.pin(product, "entries are chosen by a mask")
-        rows.append([()] if mask else c.table[given])
-    kept = c.drop(dims, chosen, CHOSEN)
-    numbers = c.broadcast(rows)
-    if any(given is not None and given.dtype in (torch.bool, torch.uint8) for given in indices):
-        # How many entries a mask lets through is only known when it runs.
-        numbers = [c.axes.fixed(_masked_size(c, kept, chosen), "entries are chosen by a mask")]
-    adjacent = chosen == list(range(chosen[0], chosen[0] + len(chosen))) if chosen else True
-    at = chosen[0] if chosen and adjacent else 0
-    return [*kept[:at], *numbers, *kept[at:]], dims
+    return chosen
 
 
-def _masked_size(c: Call, kept: Dims, chosen: Sequence[int]) -> int:
-    shape = c.shape()
-    if c.op.name.startswith("aten::index_put") or len(shape) != len(kept) + 1:
-        return 1
-    return shape[chosen[0] if chosen == list(range(chosen[0], chosen[0] + len(chosen))) else 0]
+def _indexed(c: Call, shape: Sequence[int]) -> tuple[Dims, Dims, int]:
+    """The dimensions of `self[indices]`: those of the numbers, those that pass, and where the former are put in.
+
+    The numbers' own dimensions take the place of the axes they point into where those are neighbours, else they come
+    first. How many entries a mask lets through is only known when it runs: they are one dimension, in an order of its
+    own, whose size is read off the result's `shape`, if there is one.
+    """
+    dims, given = c.dims("self"), [value for value in c["indices"] if value is not None]
+    chosen = _chosen(c["indices"])
+    kept = [product for p, product in enumerate(dims) if p not in chosen]
+    at = chosen[0] if chosen == list(range(chosen[0], chosen[0] + len(chosen))) else 0
+    masks = [value for value in given if _is_mask(value)]
+    if len(given) == 1 and not masks:
+        c.look_up(given[0], dims[chosen[0]], kept)
+        return list(c.table[given[0]]), kept, at
+    c.drop(dims, chosen, CHOSEN)
+    for product in (*(c.pointed.get(value, ()) for value in given), *(d for mask in masks for d in c.table[mask])):
+        c.axes.pin(product, CHOSEN)
+    if masks:
+        return [c.axes.fixed(shape[at] if len(shape) == len(kept) + 1 else 1, CHOSEN)], kept, at
+    return c.broadcast(c.table[value] for value in given), kept, at
 
 
-@rule("gather")
+@rule("gather", positions="used")
 def gather(c: Call) -> Sequence[Dims]:
     """Along one axis every entry is chosen by a number of its own."""
     position = c.axis()
@@ -89,29 +94,46 @@ def gather(c: Call) -> Sequence[Dims]:
     return [joined]
 
 
-@rule("scatter", "scatter_add", "scatter_reduce")
+@rule("scatter", "scatter_add", "scatter_reduce", positions="used")
 def scatter(c: Call) -> Sequence[Dims]:
     """Along one axis every entry is written to a number of its own."""
     dims, position = c.dims("self"), c.axis()
     rows = [dims, *(c.dims(name) for name in ("index", "src") if c[name] is not None)]
-    _beside(c, rows, position)
-    for row in rows:
+    joined = _beside(c, rows, position)
+    for row in rows[1:]:
         c.axes.pin(row[position], CHOSEN)
-    return [dims]
+    return [joined]
+
+
+def _aim(c: Call, product: Product) -> Product:
+    """The axis that the numbers point into: the one they are positions of, if they are, else it stays."""
+    pointed = c.pointed.get(c["index"])
+    if pointed is not None and size_of(pointed) == size_of(product):
+        return c.axes.unify(pointed, product)
+    for target in (product, pointed or ()):
+        c.axes.pin(target, CHOSEN)
+    return _told_apart(c, product)
+
+
+def _told_apart(c: Call, product: Product) -> Product:
+    """The product, or a pinned one where it was uniform and no longer is: some of its entries were written to."""
+    return c.axes.fixed(size_of(product), CHOSEN) if is_uniform(product) else product
 
 
 def _beside(c: Call, rows: Sequence[Dims], position: int) -> Dims:
     """Pin the axis that is pointed into; those beside it move together where they have one size, else they stay."""
-    c.axes.pin(rows[0][position], CHOSEN)
     joined: Dims = []
     for p, products in enumerate(zip(*rows, strict=True)):
-        if p != position and len({size_of(product) for product in products}) > 1:
+        if p == position:
+            joined.append(_aim(c, products[0]))
+            continue
+        if len({size_of(product) for product in products}) > 1:
             for product in products:
                 c.axes.pin(product, "only the first of its indices take part")
             joined.append(c.axes.fixed(min(map(size_of, products)), "only the first of its indices take part"))
             continue
         both: Product = products[0]
-        for product in products[1:] if p != position else ():
+        for product in products[1:]:
             both = c.axes.unify(both, product)
         joined.append(both)
     c.mixes(*(product for p, product in enumerate(joined) if p != position))
@@ -122,13 +144,15 @@ def _beside(c: Call, rows: Sequence[Dims], position: int) -> Dims:
 def index_add(c: Call) -> Sequence[Dims]:
     """Slices written to positions of one axis, chosen by a list of numbers."""
     dims, source, position = c.dims("self"), c.dims("source"), c.axis()
-    kept = c.drop(dims, [position], CHOSEN)
-    c.axes.pin(source[position], CHOSEN)
-    for product in c.dims("index"):
+    c.drop(dims, [position], CHOSEN)
+    for product in (source[position], *c.dims("index")):
         c.axes.pin(product, CHOSEN)
-    for old, new in zip(kept, (d for p, d in enumerate(source) if p != position), strict=True):
-        c.axes.unify(old, new)
-    return [dims]
+    return [
+        [
+            _told_apart(c, old) if p == position else c.axes.unify(old, new)
+            for p, (old, new) in enumerate(zip(dims, source, strict=True))
+        ]
+    ]
 
 
 @rule("unfold")

@@ -16,21 +16,48 @@ def _chosen(c: Call, rank: int) -> list[int]:
 
 @rule(
     "sum", "mean", "amax", "amin", "any", "all", "prod", "var", "std", "var_mean", "std_mean", "logsumexp", "nansum",
-    "linalg_vector_norm", "norm", "max", "min", "aminmax", "count_nonzero",
+    "linalg_vector_norm", "norm", "max", "min", "aminmax", "count_nonzero", "argmax", "argmin",
 )  # fmt: skip
 def reduction(c: Call) -> Sequence[Dims]:
-    """A value that does not depend on the order along the reduced axes; a position among the results does."""
+    """A value that does not depend on the order along the reduced axes; a position does, and points into them."""
     dims = c.dims("self")
     if c["other"] is not None:
         return [c.broadcast([dims, c.dims("other")])]
     chosen = set(_chosen(c, len(dims)))
     kept = [d for position, d in enumerate(dims) if position not in chosen]
     c.mixes(*kept)
-    if c.op.name in ("aten::max", "aten::min") and len(c.op.results) > 1:
-        for position in chosen:
-            c.axes.pin(dims[position], "its positions are returned as numbers")
     out = [() if position in chosen else d for position, d in enumerate(dims)] if c["keepdim"] else kept
+    (product, *others) = [dims[position] for position in sorted(chosen)] or [()]
+    _point(c, product if not others else (*product, *(atom for other in others for atom in other)))
     return [out for _ in c.op.results]
+
+
+def _point(c: Call, product: Product) -> None:
+    """The integer results of a ranking are positions of the ranked axis.
+
+    Between equal entries the position decides, so that an axis on which entries may well be equal has to stay.
+    """
+    ranked = c.op.name.removeprefix("aten::") in _RANKINGS
+    for value in c.op.results if ranked else ():
+        if value is None or value.dtype.is_floating_point:
+            continue
+        if c["self"] in c.ties.untied:
+            c.pointed[value] = product
+        else:
+            c.axes.pin(product, "positions of entries that may be equal")
+
+
+_RANKINGS = {"max", "min", "argmax", "argmin", "sort", "topk", "argsort"}
+
+
+@rule("sort", "topk", "argsort")
+def ranking(c: Call) -> Sequence[Dims]:
+    """Entries by size along one axis: the values do not depend on its order, the positions point into it."""
+    dims, position = c.dims("self"), c.axis() if c["dim"] is not None else len(c.dims("self")) - 1
+    c.mixes(*(d for p, d in enumerate(dims) if p != position))
+    _point(c, dims[position])
+    ranks = c.axes.fixed(c.shape()[position], "ordered by size")
+    return [[*dims[:position], ranks, *dims[position + 1 :]] for _ in c.op.results]
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax")
@@ -41,7 +68,7 @@ def softmax(c: Call) -> Sequence[Dims]:
     return [dims]
 
 
-@rule("cumsum", "cumprod", "logcumsumexp", "flip", "roll", "sort", "argsort", "topk", "argmax", "argmin", "cummax")
+@rule("cumsum", "cumprod", "logcumsumexp", "flip", "roll", "cummax", "cummin")
 def ordered(c: Call) -> Sequence[Dims]:
     """The order along the axes matters: they stay, the others pass."""
     dims = c.dims("self")

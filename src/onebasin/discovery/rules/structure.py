@@ -7,7 +7,7 @@ from onebasin.discovery.axes import INSIDE, Axes, Product, is_pinned, is_uniform
 from onebasin.discovery.rules.base import Call, Dims, rule, unknown
 
 
-@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy")
+@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", positions="kept")
 def view(c: Call) -> Sequence[Dims]:
     """The same entries in the same order: factors are regrouped, an atom is split where a boundary falls inside."""
     return [regroup(c.axes, c.dims("self"), c.shape())]
@@ -51,14 +51,14 @@ def as_strided(c: Call) -> Sequence[Dims]:
     return unknown(c)
 
 
-@rule("permute")
+@rule("permute", positions="kept")
 def permute(c: Call) -> Sequence[Dims]:
     """Dimensions in another order."""
     dims = c.dims("self")
     return [[dims[position] for position in c["dims"]]]
 
 
-@rule("transpose", "t", "swapaxes")
+@rule("transpose", "t", "swapaxes", positions="kept")
 def transpose(c: Call) -> Sequence[Dims]:
     """Two dimensions exchanged."""
     dims = c.dims("self")
@@ -69,7 +69,7 @@ def transpose(c: Call) -> Sequence[Dims]:
     return [dims]
 
 
-@rule("unsqueeze")
+@rule("unsqueeze", positions="kept")
 def unsqueeze(c: Call) -> Sequence[Dims]:
     """A new dimension of size 1."""
     dims = c.dims("self")
@@ -77,7 +77,7 @@ def unsqueeze(c: Call) -> Sequence[Dims]:
     return [dims]
 
 
-@rule("squeeze")
+@rule("squeeze", positions="kept")
 def squeeze(c: Call) -> Sequence[Dims]:
     """Dimensions of size 1 removed."""
     dims = c.dims("self")
@@ -87,7 +87,7 @@ def squeeze(c: Call) -> Sequence[Dims]:
     return [[d for position, d in enumerate(dims) if position not in gone or size_of(d) > 1]]
 
 
-@rule("expand", "broadcast_to")
+@rule("expand", "broadcast_to", positions="kept")
 def expand(c: Call) -> Sequence[Dims]:
     """Dimensions of size 1 repeated: nothing depends on the copy's number."""
     dims, shape = c.dims("self"), c.shape()
@@ -95,7 +95,7 @@ def expand(c: Call) -> Sequence[Dims]:
     return [[c.axes.uniform(n) if size_of(d) != n else d for d, n in zip(dims, shape, strict=True)]]
 
 
-@rule("repeat")
+@rule("repeat", positions="kept")
 def repeat(c: Call) -> Sequence[Dims]:
     """Whole copies one after the other."""
     dims, repeats = c.dims("self"), c["repeats"]
@@ -103,7 +103,7 @@ def repeat(c: Call) -> Sequence[Dims]:
     return [[(*c.axes.uniform(n), *d) for d, n in zip(dims, repeats, strict=True)]]
 
 
-@rule("slice")
+@rule("slice", positions="kept")
 def narrow(c: Call) -> Sequence[Dims]:
     """A range of indices of one dimension."""
     dims, position = c.dims("self"), c.axis()
@@ -114,7 +114,7 @@ def narrow(c: Call) -> Sequence[Dims]:
     return [cut(c, dims, position, [(start, max(start, stop))])[0]]
 
 
-@rule("select")
+@rule("select", positions="kept")
 def select(c: Call) -> Sequence[Dims]:
     """One index of one dimension, which disappears."""
     dims, position = c.dims("self"), c.axis()
@@ -123,7 +123,7 @@ def select(c: Call) -> Sequence[Dims]:
     return [chosen[:position] + chosen[position + 1 :]]
 
 
-@rule("unbind")
+@rule("unbind", positions="kept")
 def unbind(c: Call) -> Sequence[Dims]:
     """Every index of one dimension, which disappears."""
     dims, position = c.dims("self"), c.axis()
@@ -131,7 +131,7 @@ def unbind(c: Call) -> Sequence[Dims]:
     return [d[:position] + d[position + 1 :] for d in chosen]
 
 
-@rule("split", "split_with_sizes", "chunk")
+@rule("split", "split_with_sizes", "chunk", positions="kept")
 def split(c: Call) -> Sequence[Dims]:
     """Consecutive ranges of one dimension."""
     dims, position = c.dims("self"), c.axis()
@@ -173,7 +173,7 @@ def cut(c: Call, dims: Dims, position: int, ranges: Sequence[tuple[int, int]]) -
     ]
 
 
-@rule("cat", "stack")
+@rule("cat", "stack", positions="kept")
 def join(c: Call) -> Sequence[Dims]:
     """Tensors one after the other along a dimension, or along a new one."""
     rows = [c.table[value] for value in c["tensors"]]
