@@ -8,7 +8,7 @@ person can read and write.
 import dataclasses
 import enum
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -170,21 +170,13 @@ class Symmetry:
         replaced = {name for row in self.tied if any(other in shapes for other in row) for name in row}
         sizes = self.sizes
         for name, layouts in self.layouts.items():
-            if name not in shapes:
-                if name in replaced:
-                    continue
+            if name in shapes:
+                self._check_shape(f"{label}: {name}", shapes[name], layouts, sizes)
+            elif name not in replaced and layouts:  # A single number, such as BatchNorm's counter, cannot move.
                 raise MismatchError(
                     f"{label}: {name}",
                     expected="a tensor of this name, as in the symmetry",
                     found="none",
-                    remedy="pass a checkpoint of the architecture the symmetry was discovered on",
-                )
-            expected = tuple(layout.size(sizes) for layout in layouts)
-            if shapes[name] != expected:
-                raise MismatchError(
-                    f"{label}: {name}",
-                    expected=f"shape {expected}",
-                    found=f"shape {shapes[name]}",
                     remedy="pass a checkpoint of the architecture the symmetry was discovered on",
                 )
         for name in shapes:
@@ -195,6 +187,22 @@ class Symmetry:
                     found="one it does not know how to move",
                     remedy="add its layout to the symmetry, or discover it again on this model",
                 )
+
+    @staticmethod
+    def _check_shape(
+        subject: str, shape: tuple[int, ...], layouts: Sequence[AxisLayout], sizes: Mapping[str, int]
+    ) -> None:
+        expected = tuple(layout.size(sizes) for layout in layouts)
+        if shape == expected:
+            return
+        wrong = [axis for axis, (n, m) in enumerate(zip(shape, expected, strict=False)) if n != m]
+        made = f", axis {wrong[0]} being {layouts[wrong[0]]}" if wrong and layouts[wrong[0]].groups else ""
+        raise MismatchError(
+            subject,
+            expected=f"shape {expected}{made}",
+            found=f"shape {shape}",
+            remedy="pass a checkpoint of the architecture the symmetry was made for, or correct the symmetry",
+        )
 
     def explain(self, tensor: str, axis: int = 0, to: str | None = None) -> Explanation:
         """Why an axis cannot move, or with what and why it moves: a chain of operations with the user's lines.

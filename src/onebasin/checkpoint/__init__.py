@@ -5,4 +5,5 @@ from onebasin.checkpoint.reader import open_checkpoint as open_checkpoint
 from onebasin.checkpoint.source import Source as Source
 from onebasin.checkpoint.source import check_finite as check_finite
 from onebasin.checkpoint.source import load_params as load_params
+from onebasin.checkpoint.source import tied_names as tied_names
 from onebasin.checkpoint.writer import save_checkpoint as save_checkpoint

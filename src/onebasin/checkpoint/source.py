@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from onebasin.checkpoint.format import require_dense
-from onebasin.checkpoint.reader import open_checkpoint
+from onebasin.checkpoint.reader import Checkpoint, open_checkpoint
 from onebasin.errors import MismatchError, OptionError
 
 # Entries looked at in one step: bounds the memory that a check takes beside the tensor.
@@ -49,6 +49,18 @@ def load_params(source: Source) -> Mapping[str, Tensor]:
         found=f"a value of type {type(source).__name__}",
         remedy="pass one of these",
     )
+
+
+def tied_names(params: Mapping[str, Tensor]) -> tuple[tuple[str, ...], ...]:
+    """Rows of names that are one tensor, as far as the source shows it: by record in files, by memory elsewhere."""
+    if isinstance(params, Checkpoint):
+        return params.tied
+    rows: dict[tuple[object, ...], list[str]] = {}
+    for name, tensor in params.items():
+        if tensor.numel():
+            view = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.dtype, tensor.shape)
+            rows.setdefault((*view, tensor.stride()), []).append(name)
+    return tuple(tuple(row) for row in rows.values() if len(row) > 1)
 
 
 def _innermost(module: nn.Module) -> nn.Module:

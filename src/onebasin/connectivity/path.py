@@ -126,7 +126,10 @@ class PathProfile:
         fields = ("lams", "loss", "error", "count", "batchnorm", "complete")
         if not isinstance(data, dict) or data.get("format") != FORMAT or not all(name in data for name in fields):
             raise CheckpointError(
-                str(path), expected=f"a path profile, format {FORMAT}", found="something else", remedy="pass path.json"
+                str(path),
+                expected=f"a path profile, format {FORMAT}",
+                found="something else",
+                remedy="pass a file that PathProfile.save wrote",
             )
         lams, loss, error = (tuple(float(value) for value in data[name]) for name in ("lams", "loss", "error"))
         return cls(lams, loss, error, int(data["count"]), str(data["batchnorm"]), complete=bool(data["complete"]))

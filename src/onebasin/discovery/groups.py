@@ -21,6 +21,7 @@ class _Reader:
     chains: dict[Atom, tuple[Atom, ...]] = field(default_factory=dict)  # first atom of a group -> all its atoms
     inner: set[Atom] = field(default_factory=set)  # atoms that are not the first of their group
     groups: dict[Atom, AxisGroup] = field(default_factory=dict)  # first atom of a group -> the group
+    beside: dict[Atom, frozenset[Atom]] = field(default_factory=dict)  # what stands beside a leaf in every parameter
 
 
 def read_symmetry(model: nn.Module, solution: Solution, tape: Tape, unreached: str) -> Symmetry:
@@ -35,6 +36,7 @@ def read_symmetry(model: nn.Module, solution: Solution, tape: Tape, unreached: s
     reader = _Reader(solution)
     order = sorted(solution.parameters, key=lambda name: solution.first_use.get(name, len(solution.first_use)))
     free = _free_leaves(solution, order)
+    reader.beside = _beside(solution)
     _chain(reader, free)
     _name_groups(reader, free)
     layouts: dict[str, tuple[AxisLayout, ...]] = {}
@@ -73,6 +75,21 @@ def _rows(solution: Solution, names: list[str]) -> Iterator[tuple[str, int, tupl
         for axis, product in enumerate(solution.parameters[name]):
             for row in leaves(solution.cases, product):
                 yield name, axis, row
+
+
+def _beside(solution: Solution) -> dict[Atom, frozenset[Atom]]:
+    """What stands beside every leaf in all parameters, so that a layout can name it: on its axis or on another one."""
+    found: dict[Atom, frozenset[Atom]] = {}
+    for dims in solution.parameters.values():
+        axes = [[frozenset(row) for row in leaves(solution.cases, product)] for product in dims]
+        certain = [frozenset.intersection(*rows) for rows in axes]
+        for axis, rows in enumerate(axes):
+            others = frozenset[Atom]().union(*(atoms for n, atoms in enumerate(certain) if n != axis))
+            for row in rows:
+                for atom in row:
+                    company = row | others
+                    found[atom] = found[atom] & company if atom in found else company
+    return found
 
 
 def _free_leaves(solution: Solution, names: list[str]) -> dict[Atom, str]:
@@ -145,7 +162,9 @@ def _name_groups(reader: _Reader, free: Mapping[Atom, str]) -> None:
 
 def _surroundings(reader: _Reader, atom: Atom, heads: Mapping[Atom, object]) -> list[Atom]:
     """The groups, moving or fixed, that a group is nested in: the leaves of its context that occur in parameters."""
-    context: frozenset[Atom] = frozenset.intersection(*(reader.solution.contexts[a] for a in reader.chains[atom]))
+    context: frozenset[Atom] = frozenset.intersection(
+        reader.beside[atom], *(reader.solution.contexts[a] for a in reader.chains[atom])
+    )
     return sorted(
         (other for other in context if other in heads or (other.pin is not None and other.segments is None)),
         key=lambda other: other.number,

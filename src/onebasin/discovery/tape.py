@@ -5,6 +5,7 @@ Fake tensors carry shapes only, so that a model of any size costs no memory and 
 control flow depends on values the recording is repeated on the real example inputs.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -148,7 +149,8 @@ def record(
         DiscoveryError: if the model does not run on the inputs.
     """
     try:
-        return _record(model, args, kwargs, knows, FakeTensorMode(allow_non_fake_inputs=True))
+        with _quiet():
+            return _record(model, args, kwargs, knows, FakeTensorMode(allow_non_fake_inputs=True))
     except Exception as error:  # noqa: BLE001 - a model may raise anything
         # Values are asked for in many ways (item, numpy, a Python branch), and models rewrap what is raised then. The
         # second run decides: a model that fails on its real inputs, too, is reported with the real reason.
@@ -380,14 +382,28 @@ def output_tensors(outputs: object) -> Iterator[Tensor]:
 
 
 def _user_line() -> str:
-    """`file:line` of the innermost frame that belongs neither to PyTorch nor to this package."""
+    """`file:line` of the innermost frame of the model that does not belong to PyTorch; empty if all of them do."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - walking frames is what it is for
     while frame is not None:
         name = frame.f_code.co_filename
+        if name == __file__ and frame.f_code.co_name == "_record":
+            return ""
         if not name.startswith((_TORCH, _HERE)) and not name.startswith("<"):
             return f"{Path(name).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyTorch from logging the traceback of a fake operation that fails: it is tried again on real tensors."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 @contextmanager

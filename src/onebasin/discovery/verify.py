@@ -85,32 +85,33 @@ def verify(
     trial = _Trial(model, symmetry, tuple(args), dict(kwargs or {}), seed)
     members = [_member(symmetry, seed + 1 + number, sparse=number % 2 == 1) for number in range(trials)]
     worst, modes, notes = 0.0, [], []
-    culprits: dict[str, None] = {}
-    for train in (False, True):
+    culprits: tuple[str, ...] = ()
+    for mode in ("eval", "train"):
+        trial.mode = mode
         try:
-            reference = trial.run(None, train=train)
-        except ValueError as error:
-            if not train:
+            reference = trial.run(None)
+        except DiscoveryError as error:
+            if mode == "eval":
                 raise
-            notes.append(f"train mode was not tried: {error}")
+            notes.append(f"train mode was not tried: {error.found}")
             continue
-        mode = "train" if train else "eval"
-        if trial.error(reference, None, train=train) >= TOLERANCE:
+        if trial.error(reference, None) >= TOLERANCE:
             notes.append(f"{mode} mode was not tried: the model gives other outputs each time it is run")
             continue
         modes.append(mode)
-        errors = [trial.error(reference, member, train=train) for member in members]
+        errors = [trial.error(reference, member) for member in members]
         worst = max(worst, *errors)
-        if max(errors) >= TOLERANCE and not culprits:
-            member = members[int(np.argmax(errors))]
-            culprits.update(
-                (name, None)
-                for name in symmetry.groups
-                if trial.error(reference, _only(member, name), train=train) >= TOLERANCE
-            )
+        culprits = culprits or _culprits(trial, reference, members[int(np.argmax(errors))], max(errors))
     if worst >= TOLERANCE and not culprits:
         notes.append("every group alone keeps the function, all together do not")
-    return Verification(worst, TOLERANCE, trials, tuple(modes), tuple(culprits), tuple(notes))
+    return Verification(worst, TOLERANCE, trials, tuple(modes), culprits, tuple(notes))
+
+
+def _culprits(trial: "_Trial", reference: list[Tensor], member: Matching, error: float) -> tuple[str, ...]:
+    """The groups that change the function when moved alone, if all of them together do."""
+    if error < TOLERANCE:
+        return ()
+    return tuple(name for name in member.permutations if trial.error(reference, _only(member, name)) >= TOLERANCE)
 
 
 def _member(symmetry: Symmetry, seed: int, *, sparse: bool) -> Matching:
@@ -145,6 +146,7 @@ class _Trial:
     def __init__(
         self, model: nn.Module, symmetry: Symmetry, args: tuple[object, ...], kwargs: dict[str, object], seed: int
     ) -> None:
+        self.mode = "eval"
         self._model = copy.deepcopy(model).double()
         self._symmetry = symmetry
         generator = torch.Generator().manual_seed(seed)
@@ -154,30 +156,45 @@ class _Trial:
         self._weights = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
         self._inputs = tree_map_only(Tensor, _double, (args, kwargs))
 
-    def run(self, member: Matching | None, *, train: bool) -> list[Tensor]:
-        """Outputs and, in train mode, updated statistics moved back, after moving the weights by `member`."""
+    def run(self, member: Matching | None) -> list[Tensor]:
+        """Outputs and, in train mode, updated statistics moved back, after moving the weights by `member`.
+
+        Raises:
+            DiscoveryError: whatever the model raises.
+        """
         weights = self._weights if member is None else member.apply(self._weights)
         self._model.load_state_dict(weights)
-        args, kwargs = tree_map_only(Tensor, torch.clone, self._inputs)
-        with (
-            torch.no_grad(),
-            in_mode(self._model, train=train),
-            torch.random.fork_rng(devices=[]),
-            _default_dtype(torch.float64),
-            _Exact(),  # type: ignore[no-untyped-call]
-        ):
-            torch.manual_seed(0)
-            outputs = [tensor.clone() for tensor in output_tensors(self._model(*args, **kwargs))]
-        if train:
+        try:
+            outputs = self._outputs()
+        except Exception as error:
+            raise DiscoveryError(
+                type(self._model).__name__,
+                expected=f"a model that runs on the example inputs in float64 and {self.mode} mode",
+                found=f"{type(error).__name__}: {error}",
+                remedy="pass the inputs that the model's forward takes as args and kwargs",
+            ) from error
+        if self.mode == "train":
             state = self._model.state_dict()
             updated = state if member is None else member.inverse().apply(state)
             outputs.extend(updated[name].clone() for name in sorted(self._symmetry.buffers))
         return outputs
 
-    def error(self, reference: list[Tensor], member: Matching | None, *, train: bool) -> float:
+    def _outputs(self) -> list[Tensor]:
+        args, kwargs = tree_map_only(Tensor, torch.clone, self._inputs)
+        with (
+            torch.no_grad(),
+            in_mode(self._model, train=self.mode == "train"),
+            torch.random.fork_rng(devices=[]),
+            _default_dtype(torch.float64),
+            _Exact(),  # type: ignore[no-untyped-call]
+        ):
+            torch.manual_seed(0)
+            return [tensor.clone() for tensor in output_tensors(self._model(*args, **kwargs))]
+
+    def error(self, reference: list[Tensor], member: Matching | None) -> float:
         """The largest difference of any output, relative to that output's largest entry."""
         worst = 0.0
-        for before, after in zip(reference, self.run(member, train=train), strict=True):
+        for before, after in zip(reference, self.run(member), strict=True):
             if not before.is_floating_point() or before.numel() == 0:
                 worst = max(worst, float(not torch.equal(before, after)))
                 continue

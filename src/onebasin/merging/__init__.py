@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from onebasin.checkpoint import load_params
+from onebasin.checkpoint import Source, check_finite, load_params, tied_names
 from onebasin.errors import MismatchError, OptionError
 from onebasin.merging.average import lerp, mean
 from onebasin.merging.batchnorm import reestimate_batchnorm as reestimate_batchnorm
@@ -17,7 +17,7 @@ METHODS = {"mean": mean, "lerp": lerp}
 
 
 def merge(
-    models: Sequence[nn.Module | Mapping[str, Tensor] | str | Path],
+    models: Sequence[Source],
     method: str = "mean",
     weights: Sequence[float] | None = None,
 ) -> dict[str, Tensor]:
@@ -37,24 +37,29 @@ def merge(
 
     Raises:
         OptionError: if the method is unknown, or the weights do not fit the method and the number of models.
-        MismatchError: if a tensor is missing, or has another shape or dtype.
+        MismatchError: if a tensor is missing, has another shape or dtype, or holds NaN or infinite values.
     """
     if method not in METHODS:
         raise OptionError("method", expected=" or ".join(METHODS), found=repr(method), remedy="choose one of them")
     shares = _shares(method, len(models), weights)
     loaded = [load_params(model) for model in models]
+    labels = [str(m) if isinstance(m, str | Path) else f"model {n}" for n, m in enumerate(models, start=1)]
     first = loaded[0]
-    for position, other in enumerate(loaded[1:], start=2):
-        _same_tensors(first, other, position)
-    done: dict[tuple[object, ...], Tensor] = {}
-    merged = {}
+    for params, label in zip(loaded, labels, strict=True):
+        _same_tensors(first, params, labels[0], label)
+        check_finite(params, label)
+    rows_of_ties = [{name: row for row in tied_names(params) for name in row} for params in loaded]
+    merged: dict[str, Tensor] = {}
     for name, tensor in first.items():
-        rows = [params[name] for params in loaded]
         # Names that are one tensor in every model are one tensor in the result.
-        identity = tuple((id(r.untyped_storage()), r.data_ptr(), r.shape, r.stride()) for r in rows)
-        if identity not in done:
-            done[identity] = METHODS[method](rows, shares) if tensor.is_floating_point() else tensor.clone()
-        merged[name] = done[identity]
+        twins = (n for n in rows_of_ties[0].get(name, ()) if n in merged)
+        twin = next((n for n in twins if all(n in ties.get(name, ()) for ties in rows_of_ties)), None)
+        if twin is not None:
+            merged[name] = merged[twin]
+        elif tensor.is_floating_point():
+            merged[name] = METHODS[method]([params[name] for params in loaded], shares)
+        else:
+            merged[name] = tensor.clone()
     return merged
 
 
@@ -83,19 +88,19 @@ def _shares(method: str, count: int, weights: Sequence[float] | None) -> list[fl
     return [share / total for share in shares]
 
 
-def _same_tensors(first: Mapping[str, Tensor], other: Mapping[str, Tensor], position: int) -> None:
+def _same_tensors(first: Mapping[str, Tensor], other: Mapping[str, Tensor], label: str, other_label: str) -> None:
     for name in [*first, *other]:
-        missing = "first model" if name not in first else f"model {position}" if name not in other else ""
+        missing = label if name not in first else other_label if name not in other else ""
         if missing:
             raise MismatchError(
-                name, expected=f"a tensor of this name in the {missing}", found="none", remedy="merge one architecture"
+                f"{missing}: {name}", expected="a tensor of this name", found="none", remedy="merge one architecture"
             )
         a, b = first[name], other[name]
         for what, mine, theirs in (("shape", tuple(a.shape), tuple(b.shape)), ("dtype", a.dtype, b.dtype)):
             if mine != theirs:
                 raise MismatchError(
-                    name,
-                    expected=f"{what} {mine}, as in the first model",
-                    found=f"{what} {theirs} in model {position}",
+                    f"{other_label}: {name}",
+                    expected=f"{what} {mine}, as in {label}",
+                    found=f"{what} {theirs}",
                     remedy="merge checkpoints of one architecture and one dtype",
                 )
