@@ -90,7 +90,6 @@ def test_index_is_a_copy_that_cannot_be_written() -> None:
         permutation.index[0] = 0
 
 
-@pytest.mark.xfail(reason="NumPy's pickles forget that an array is read-only", strict=True)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
 def test_copies_cannot_be_written(copied: type[Permutation]) -> None:
     """A permutation that went through a copy or to another process is equal and as immutable."""
@@ -140,7 +139,6 @@ def test_what_is_no_permutation_is_refused(index: object) -> None:
         Permutation(index)
 
 
-@pytest.mark.xfail(reason="these leave as NumPy's own errors and warnings", strict=True)
 @pytest.mark.parametrize("index", [[[0, 1], [0]], ["a"], [None], [2**70, 0], [{}], [1j], [float("nan")]])
 def test_what_is_no_array_is_refused(index: object) -> None:
     """Rows of different lengths, text and numbers out of range are refused like any other wrong index."""

@@ -212,7 +212,6 @@ def test_wrong_content_is_named(path: Path, keys: tuple[object, ...], value: obj
         load_changed(path, keys, value)
 
 
-@pytest.mark.xfail(reason="the message does not say in which file, nor of a layout in which tensor", strict=True)
 @pytest.mark.parametrize(("keys", "value"), [row[:2] for row in WRONG_IN_CONTENT])
 def test_wrong_content_is_named_with_the_file(path: Path, keys: tuple[object, ...], value: object) -> None:
     """A field of the right type that makes no sense is named with the file and the field."""
@@ -285,7 +284,6 @@ def test_wrong_fields_of_a_matching_are_named(
         load_matching(path, keys, value)
 
 
-@pytest.mark.xfail(reason="the index is not checked where the file and the group are known", strict=True)
 @pytest.mark.parametrize("index", [[0, 0, 1, 2], [[0, 1], [2]], ["a"], [None], [{}]])
 def test_a_wrong_index_is_named_with_file_and_group(path: Path, index: object) -> None:
     """A permutation in a file that is none is named by its file and group."""
@@ -293,7 +291,6 @@ def test_a_wrong_index_is_named_with_file_and_group(path: Path, index: object) -
         load_matching(path, ("permutations", "r"), index)
 
 
-@pytest.mark.xfail(reason="true counts as a number", strict=True)
 @pytest.mark.parametrize("field", ["seed", "objective"])
 def test_numbers_are_not_true_or_false(path: Path, field: str) -> None:
     """Seed and objective are numbers, which true is not."""

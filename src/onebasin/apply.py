@@ -69,10 +69,23 @@ def permute_tensor(
     """A new tensor with every axis reordered; `tensor` is not modified, dtype, device and shape are kept."""
     moved = tensor.detach().clone(memory_format=torch.contiguous_format)
     sizes = {group.name: group.size for group in groups.values()}
+    source, target = _bits(tensor.detach()), _bits(moved)
     for part in parts(name, layouts, sizes) if layouts else ():
         if any(isinstance(factor, str) for factor in part.factors):
-            part.view(moved).copy_(permute_part(part.view(tensor.detach()), part, groups, permutations))
+            part.view(target).copy_(permute_part(part.view(source), part, groups, permutations))
     return moved
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The same memory read as integers: PyTorch moves these of every size, but not all floats."""
+    return tensor.view(_INTEGERS.get(tensor.element_size(), tensor.dtype))
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
 
 
 def permute_stream(
@@ -94,7 +107,7 @@ def permute_stream(
     done: dict[str, tuple[Tensor, Tensor]] = {}
     for name, tensor in tensors.items():
         given, moved = done.get(first.get(name, ""), (None, None))
-        if given is None or moved is None or not torch.equal(given, tensor):
+        if given is None or moved is None or not _same(given, tensor):
             moved = permute_tensor(name, tensor, layouts.get(name, ()), groups, permutations)
             if name in first:
                 done.setdefault(first[name], (tensor, moved))

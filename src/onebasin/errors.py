@@ -36,6 +36,10 @@ class OneBasinError(Exception):
         line = f"{self.subject}: expected {self.expected}, found {self.found}; {self.remedy}"
         return " ".join(line.split())
 
+    def within(self, place: str) -> "OneBasinError":
+        """The same error, its subject told with the place it was found in, such as a file."""
+        return _rebuild(type(self), f"{place}: {self.subject}", self.expected, self.found, self.remedy)
+
     def __reduce__(self) -> tuple[object, ...]:
         """Keyword-only arguments survive pickling, as workers in other processes need."""
         return (_rebuild, (type(self), self.subject, self.expected, self.found, self.remedy))

@@ -37,6 +37,8 @@ def read_json(path: str | Path) -> object:
         raise CheckpointError(
             f"{path}:{error.lineno}:{error.colno}", expected="JSON", found=error.msg, remedy="correct the file"
         ) from error
+    except (RecursionError, ValueError) as error:  # brackets without end, numbers of thousands of digits
+        raise CheckpointError(str(path), expected="JSON", found=str(error), remedy="correct the file") from error
 
 
 def format_json(data: object, indent: str = "") -> str:

@@ -26,6 +26,8 @@ from torch import Tensor
 
 from onebasin.errors import SymmetryError
 
+_NUMBER = re.compile("[0-9]+")
+
 
 @dataclass(frozen=True, slots=True)
 class AxisGroup:
@@ -47,7 +49,7 @@ class AxisGroup:
 
     def __post_init__(self) -> None:
         """Reject names that the layout grammar could not read back, and sizes below one."""
-        if not re.fullmatch(r"[^\s+*()]+", self.name) or self.name.isdigit():
+        if not re.fullmatch(r"[^\s+*()]+", self.name) or _NUMBER.fullmatch(self.name):
             raise SymmetryError(
                 f"group {self.name!r}",
                 expected="a name without white space and +*(), and not only digits",
@@ -104,7 +106,7 @@ class AxisLayout:
         for term in flat:
             size, last = _fixed(term), _fixed(joined[-1]) if joined else None
             if size is not None and last is not None:
-                joined[-1] = (last + size,)
+                joined[-1] = _product((last + size,))
             else:
                 joined.append(term)
         return cls(tuple(joined))
@@ -289,7 +291,7 @@ def _parse_sum(tokens: list[str]) -> tuple[AxisLayout, list[str]]:
             elif head in "+*)":
                 raise IndexError
             else:
-                term.append(int(head) if head.isdigit() else head)
+                term.append(int(head) if _NUMBER.fullmatch(head) else head)
             if not tokens or tokens[0] != "*":
                 break
             tokens = tokens[1:]

@@ -29,14 +29,18 @@ class Permutation:
         Raises:
             SymmetryError: if a row is not a permutation of 0..n-1.
         """
-        given = np.asarray(index)
-        array = np.array(given, dtype=np.int64, ndmin=1)
-        rows = array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, array.shape[-1])
-        if (given.size and given.dtype.kind not in "iu") or not (np.sort(rows) == np.arange(array.shape[-1])).all():
+        try:
+            given = np.asarray(index)
+        except ValueError:  # rows of different lengths
+            given = np.asarray(None)
+        whole = given.dtype.kind in "iu" or given.size == 0
+        array = np.array(given if whole else [-1], dtype=np.int64, ndmin=1)
+        n = array.shape[-1]
+        if not (np.sort(array.reshape(-1, n) if n else array) == np.arange(n)).all():
             raise SymmetryError(
                 "permutation",
-                expected=f"every number from 0 to {array.shape[-1] - 1} once",
-                found=np.array2string(given, threshold=8, separator=","),
+                expected=f"every number from 0 to {n - 1} once",
+                found=str(index).replace("\n", " ")[:60],
                 remedy="pass gather indices: position i of the result is taken from position index[i]",
             )
         array.setflags(write=False)
@@ -73,6 +77,10 @@ class Permutation:
     def __hash__(self) -> int:
         """A hash that does not depend on the process."""
         return int.from_bytes(self.index.tobytes()[:64], "little") % (2**61 - 1)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Built anew where it arrives: NumPy's own pickles forget that the array is read-only."""
+        return (type(self), (self.index,))
 
     def __repr__(self) -> str:
         """Size and the first entries."""

@@ -8,6 +8,7 @@ person can read and write.
 import dataclasses
 import enum
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ class AxisRef(NamedTuple):
             SymmetryError: if it is not a name, a colon and a number.
         """
         name, colon, axis = text.rpartition(":")
-        if not colon or not axis.isdigit():
+        if not colon or not re.fullmatch("[0-9]+", axis):
             raise SymmetryError(
                 text, expected="TENSOR:AXIS such as fc1.weight:0", found=repr(text), remedy="correct the axis"
             )
@@ -87,19 +88,17 @@ class Symmetry:
         Raises:
             SymmetryError: naming the group, tensor or axis at fault.
         """
-        for group in self.groups.values():
-            self._check_nesting(group)
-        for name in self.layouts:
-            self._check_layouts(name)
-        for row in self.tied:
-            for name in row:
-                if name not in self.layouts or self.layouts[name] != self.layouts[row[0]]:
-                    _fail(name, f"the layout of {row[0]}, to which it is tied", self._shown(name), "make them equal")
-        for name in self.buffers - self.layouts.keys():
-            _fail(name, "a buffer with a layout", "none", "add its layout or remove it from buffers")
-        for ref in self.pins:
-            if ref.axis >= len(self.layouts.get(ref.tensor, ())):
-                _fail(str(ref), "a pin on an axis that has a layout", "no such axis", "correct or remove the pin")
+        try:
+            for name, group in self.groups.items():
+                self._check_nesting(name, group)
+        except SymmetryError as error:
+            raise error.within("groups") from None
+        try:
+            for name in self.layouts:
+                self._check_layouts(name)
+        except SymmetryError as error:
+            raise error.within("tensors") from None
+        self._check_lists()
 
     def _check_layouts(self, name: str) -> None:
         for axis, layout in enumerate(self.layouts[name]):
@@ -111,7 +110,26 @@ class Symmetry:
                 if isinstance(factor, str):
                     part.context(dim, self.groups[factor].inside)
 
-    def _check_nesting(self, group: AxisGroup) -> None:
+    def _check_lists(self) -> None:
+        for row in self.tied:
+            for name in row:
+                if name not in self.layouts or self.layouts[name] != self.layouts[row[0]]:
+                    _fail(
+                        f"tied: {name}", f"the layout of {row[0]}, to which it is tied", self._shown(name), "correct it"
+                    )
+                if row.count(name) > 1 or sum(name in other for other in self.tied) > 1:
+                    _fail(f"tied: {name}", "every name once", "it several times", "list it once")
+        for name in self.buffers - self.layouts.keys():
+            _fail(f"buffers: {name}", "a buffer with a layout", "none", "add its layout or remove it from buffers")
+        for ref in self.pins:
+            if not 0 <= ref.axis < len(self.layouts.get(ref.tensor, ())):
+                _fail(f"pins: {ref}", "a pin on an axis that has a layout", "no such axis", "correct or remove the pin")
+
+    def _check_nesting(self, name: str, group: AxisGroup) -> None:
+        if name != group.name:
+            _fail(f"group {name}", "a group listed under its own name", group.name, "rename one of the two")
+        if len(set(group.inside)) < len(group.inside):
+            _fail(f"group {name}", "every group around once", ", ".join(group.inside), "list it once under inside")
         for position, outer in enumerate(group.inside):
             if outer not in self.groups:
                 _fail(f"group {group.name}", "to be nested in a listed group", outer, "list the group or correct it")
@@ -235,9 +253,14 @@ class Symmetry:
         Args:
             seed: same seed, same element, in every process.
             only: the groups to move; all others stay in place. None moves all.
+
+        Raises:
+            SymmetryError: if one of `only` is not a group.
         """
         generator = np.random.default_rng(seed)
         chosen = set(self.groups if only is None else only)
+        for name in chosen - self.groups.keys():
+            _fail(f"group {name}", "a group of the symmetry", "an unknown one", f"choose from {', '.join(self.groups)}")
         permutations = {}
         for group in self.groups.values():
             drawn = Permutation.random(group.size, generator, self.context_sizes(group))
@@ -276,8 +299,14 @@ class Symmetry:
     def from_json(cls, data: object, label: str) -> Self:
         """Build from parsed JSON; `label` names its source in errors."""
         parsed = symmetry_json.parse_symmetry(data, label)
-        pins = {AxisRef.parse(axis): reason for axis, reason in parsed.pins.items()}
-        return cls(parsed.groups, parsed.layouts, pins, parsed.tied, parsed.buffers)
+        try:
+            pins = {AxisRef.parse(axis): reason for axis, reason in parsed.pins.items()}
+        except SymmetryError as error:
+            raise error.within(f"{label}: pins") from None
+        try:
+            return cls(parsed.groups, parsed.layouts, pins, parsed.tied, parsed.buffers)
+        except SymmetryError as error:
+            raise error.within(label) from None
 
     def __getstate__(self) -> dict[str, object]:
         """What travels to other processes: plain data, without the memory of the discovery."""
@@ -411,9 +440,15 @@ class Matching:
             SymmetryError: if it is not a matching, or contradicts itself.
         """
         parsed = symmetry_json.parse_matching(read_json(Path(path)), str(path), [s.name.lower() for s in Status])
+        permutations = {}
+        for name, index in parsed.permutations.items():
+            try:
+                permutations[name] = Permutation(index)
+            except SymmetryError as error:
+                raise error.within(f"{path}: permutations: {name}") from None
         return cls(
             Symmetry.from_json(parsed.symmetry, str(path)),
-            {name: Permutation(index) for name, index in parsed.permutations.items()},
+            permutations,
             objective=parsed.objective,
             history=parsed.history,
             status=Status[parsed.status.upper()],

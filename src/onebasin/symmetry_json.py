@@ -93,11 +93,18 @@ def parse_symmetry(data: object, label: str) -> ParsedSymmetry:
             raise _wrong(f"{where}: size", "a whole number", size)
         if not isinstance(fixed, bool):
             raise _wrong(f"{where}: fixed", "true or false", fixed)
-        groups[name] = AxisGroup(name, size, tuple(_names(fields.get("inside", []), f"{where}: inside")), fixed)
-    layouts = {
-        name: tuple(AxisLayout.parse(text) for text in _names(axes, f"{label}: tensors: {name}"))
-        for name, axes in _object(top["tensors"], f"{label}: tensors").items()
-    }
+        inside = tuple(_names(fields.get("inside", []), f"{where}: inside"))
+        try:
+            groups[name] = AxisGroup(name, size, inside, fixed)
+        except SymmetryError as error:
+            raise error.within(f"{label}: groups") from None
+    layouts = {}
+    for name, axes in _object(top["tensors"], f"{label}: tensors").items():
+        where = f"{label}: tensors: {name}"
+        try:
+            layouts[name] = tuple(AxisLayout.parse(text) for text in _names(axes, where))
+        except SymmetryError as error:
+            raise (error if error.subject.startswith(label) else error.within(where)) from None
     tied = top.get("tied", [])
     if not isinstance(tied, list):
         raise _wrong(f"{label}: tied", "a list of rows of names", tied)
@@ -124,9 +131,9 @@ def parse_matching(data: object, label: str, statuses: Sequence[str]) -> ParsedM
     top = _object(data, label, known, required=known)
     _format(top, MATCHING, label)
     objective, seed, status, method = top["objective"], top["seed"], top["status"], top["method"]
-    if not (objective is None or isinstance(objective, int | float)):
+    if isinstance(objective, bool) or not (objective is None or isinstance(objective, int | float)):
         raise _wrong(f"{label}: objective", "a number or null", objective)
-    if seed is not None and not isinstance(seed, int):
+    if isinstance(seed, bool) or not (seed is None or isinstance(seed, int)):
         raise _wrong(f"{label}: seed", "a whole number or null", seed)
     if not isinstance(method, str):
         raise _wrong(f"{label}: method", "a name", method)

@@ -1,10 +1,13 @@
 """Small networks with the structure of published ones, for machines on which their packages cannot be installed."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from architectures.entry import Entry, image
 
 
 def conv(fan_in: int, fan_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -216,8 +219,8 @@ class Fusion(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         self.branches = nn.ModuleList(conv(w, w, 3) for w in widths)
-        self.up = nn.ModuleList(conv(b, a) for a, b in zip(widths, widths[1:], strict=False))
-        self.down = nn.ModuleList(conv(a, b, 3, 2) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(conv(b, a) for a, b in pairwise(widths))
+        self.down = nn.ModuleList(conv(a, b, 3, 2) for a, b in pairwise(widths))
 
     def forward(self, streams: list[Tensor]) -> list[Tensor]:
         """As many streams as there were, of the same sizes."""
@@ -269,7 +272,7 @@ class UNet(nn.Module):
 
     def __init__(self, widths: Sequence[int] = (4, 6, 8)) -> None:
         super().__init__()
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.stem, self.head = conv(3, widths[0], 3), nn.Conv2d(widths[0], 2, 1)
         self.down = nn.ModuleList(conv(a, b, 3) for a, b in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in reversed(pairs))
@@ -284,3 +287,28 @@ class UNet(nn.Module):
         for up, joined in zip(self.up, self.joined, strict=True):
             x = functional.relu(joined(torch.cat([levels.pop(), up(x)], 1)))
         return self.head(x)
+
+
+_IMAGE = image(16)
+
+TABLE = {
+    "densenet": Entry(
+        lambda _: Classifier(
+            nn.Conv2d(3, 6, 3), DenseBlock(6, 3, 3), nn.Conv2d(15, 7, 1), DenseBlock(7, 3, 2), width=13
+        ),
+        _IMAGE,
+    ),
+    "shufflenet": Entry(
+        lambda _: Classifier(conv(3, 6, 3), ShuffleUnit(6, 8), ShuffleUnit(8, 8), conv(8, 5), width=5), _IMAGE
+    ),
+    "inverted_residual": Entry(
+        lambda _: Classifier(conv(3, 6, 3), InvertedResidual(6, 12, 4), InvertedResidual(6, 10, 3), width=6), _IMAGE
+    ),
+    "swin": Entry(lambda _: Swin(), _IMAGE),
+    "mixer": Entry(lambda _: Tokens(MixerBlock(16, 8, 5, 12), MixerBlock(16, 8, 6, 10)), _IMAGE),
+    "gmlp": Entry(lambda _: Tokens(SpatialGate(16, 8, 6), SpatialGate(16, 8, 5)), _IMAGE),
+    "xcit": Entry(lambda _: Tokens(CrossCovariance(8, 2), CrossCovariance(8, 4)), _IMAGE),
+    "hrnet": Entry(lambda _: HighResolution(), _IMAGE),
+    "inception": Entry(lambda _: Classifier(conv(3, 6, 3), Inception(6), Inception(22), width=22), _IMAGE),
+    "unet": Entry(lambda _: UNet(), _IMAGE),
+}

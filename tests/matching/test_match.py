@@ -136,7 +136,6 @@ def test_converged_is_true(case: str, seed: int) -> None:
     assert improving(SMALL[case], seed) == []
 
 
-@pytest.mark.xfail(reason="rivals move together, so that a step may fail and end the search", strict=True)
 def test_converged_is_true_of_coupled_groups() -> None:
     """The same holds where two groups meet in one tensor, as the objective is linear in each of them."""
     assert [improving(COUPLED["siblings in one tensor"], seed) for seed in range(6)] == [[]] * 6
@@ -164,7 +163,6 @@ def test_recurrent_weights_are_recovered() -> None:
     assert same(match(a, b, s).apply(b), a)
 
 
-@pytest.mark.xfail(reason="groups around that are not nested in each other get a shape too many", strict=True)
 def test_groups_nested_in_two_are_matched() -> None:
     """A group nested in two that are not nested in each other is matched while those around it move on their own."""
     s = written([AxisGroup("a", 2), AxisGroup("b", 3), AxisGroup("x", 4, ("a", "b"))], {"w": "a*b*x,9", "v": "a,b,7"})
@@ -174,7 +172,6 @@ def test_groups_nested_in_two_are_matched() -> None:
     assert same(match(a, b, s).apply(b), a)
 
 
-@pytest.mark.xfail(reason="sweeps without gain end the search before every rival has had its turn", strict=True)
 def test_siblings_take_their_turns_before_the_search_ends() -> None:
     """Where only the second of two groups that meet in one tensor is out of place, it is found."""
     s = written([H, U, V], {"w": "h,u,v,30"})
@@ -189,7 +186,7 @@ def test_siblings_take_their_turns_before_the_search_ends() -> None:
     [
         20,
         -10,
-        pytest.param(-25, marks=pytest.mark.xfail(reason="gains below 1e-12 count as rounding", strict=True)),
+        -25,
     ],
 )
 def test_scale_makes_no_difference(exponent: int) -> None:
@@ -305,7 +302,7 @@ def test_broken_networks_are_refused(which: int, value: float) -> None:
     states[which]["bn1.running_mean"][3] = value
 
     with pytest.raises(
-        MismatchError, match=rf"^{'ab'[which]}: bn1\.running_mean: expected finite numbers, found NaN or"
+        MismatchError, match=rf"^{'ab'[which]}: bn1\.running_mean: expected (finite numbers|no NaN), found NaN"
     ):
         match(*states, NETWORKS["conv"])
 

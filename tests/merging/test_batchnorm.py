@@ -175,7 +175,6 @@ def test_nothing_to_estimate_from_is_an_error(samples: int | None, message: str)
         reestimate_batchnorm(network(), [], evaluate, samples)
 
 
-@pytest.mark.xfail(reason="the statistics are reset before the first batch is asked for", strict=True)
 def test_refused_work_changes_nothing() -> None:
     """Where there is no data, the statistics are still those from before."""
     model = network()

@@ -56,7 +56,8 @@ def tied_names(params: Mapping[str, Tensor]) -> tuple[tuple[str, ...], ...]:
     if isinstance(params, Checkpoint):
         return params.tied
     rows: dict[tuple[object, ...], list[str]] = {}
-    for name, tensor in params.items():
+    held = dict(params)  # An address is only meaningful while the tensor lives.
+    for name, tensor in held.items():
         if tensor.numel():
             view = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.dtype, tensor.shape)
             rows.setdefault((*view, tensor.stride()), []).append(name)
@@ -75,12 +76,13 @@ def _innermost(module: nn.Module) -> nn.Module:
         module = inner
 
 
-def check_finite(params: Mapping[str, Tensor], label: str) -> None:
+def check_finite(params: Mapping[str, Tensor], label: str, *, infinity: bool = False) -> None:
     """Refuse tensors that hold NaN or infinity.
 
     Args:
         params: tensors by name; those that are not floating-point or complex are not looked at.
         label: what the reader calls them, such as `"a"` or the name of a file.
+        infinity: let infinities pass, such as those of a causal mask.
 
     Raises:
         MismatchError: a tensor holds NaN or infinity; the first one is named, and its bad entries are counted.
@@ -88,17 +90,19 @@ def check_finite(params: Mapping[str, Tensor], label: str) -> None:
     for name, tensor in params.items():
         if not (tensor.is_floating_point() or tensor.is_complex()):
             continue
-        bad = sum(_count_bad(chunk) for chunk in tensor.detach().reshape(-1).split(CHUNK))
+        bad = sum(_count_bad(chunk, infinity) for chunk in tensor.detach().reshape(-1).split(CHUNK))
         if bad:
             raise MismatchError(
                 f"{label}: {name}",
-                expected="finite numbers",
-                found=f"NaN or infinity in {bad} of {tensor.numel()} entries",
+                expected="no NaN" if infinity else "finite numbers",
+                found=f"NaN in {bad} of {tensor.numel()} entries"
+                if infinity
+                else f"NaN or infinity in {bad} of {tensor.numel()} entries",
                 remedy="train again or take an earlier checkpoint",
             )
 
 
-def _count_bad(chunk: Tensor) -> int:
+def _count_bad(chunk: Tensor, infinity: bool) -> int:  # noqa: FBT001 - passed on
     """How many entries are NaN or infinite; eight-bit floats have no test of their own and are widened."""
     wide = chunk.to(torch.float32) if chunk.dtype.itemsize == 1 else chunk
-    return chunk.numel() - int(torch.isfinite(wide).sum())
+    return int(torch.isnan(wide).sum()) if infinity else chunk.numel() - int(torch.isfinite(wide).sum())

@@ -1,5 +1,6 @@
 """Loss and error on the straight line between two networks, and the barriers read off it."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onebasin.checkpoint import Source, load_params
+from onebasin.checkpoint import Checkpoint, Source, load_params
 from onebasin.errors import CheckpointError, MismatchError, OptionError
 from onebasin.json_file import read_json, write_json
 from onebasin.merging import reestimate_batchnorm
+from onebasin.merging.average import lerp
 from onebasin.merging.batchnorm import Evaluate, batchnorm_layers
 from onebasin.modes import in_mode
 from onebasin.progress import Progress, Report, silent
@@ -131,8 +133,24 @@ class PathProfile:
                 found="something else",
                 remedy="pass a file that PathProfile.save wrote",
             )
-        lams, loss, error = (tuple(float(value) for value in data[name]) for name in ("lams", "loss", "error"))
-        return cls(lams, loss, error, int(data["count"]), str(data["batchnorm"]), complete=bool(data["complete"]))
+        lams, loss, error = (_numbers(data[name], f"{path}: {name}") for name in ("lams", "loss", "error"))
+        if len(lams) != len(loss) or len(error) not in (0, len(lams)):
+            raise CheckpointError(
+                f"{path}: loss", expected=f"{len(lams)} numbers", found=str(len(loss)), remedy="correct the file"
+            )
+        for name, kind in (("count", int), ("batchnorm", str), ("complete", bool)):
+            if not isinstance(data[name], kind):
+                raise CheckpointError(
+                    f"{path}: {name}", expected=kind.__name__, found=repr(data[name]), remedy="correct the file"
+                )
+        return cls(lams, loss, error, data["count"], data["batchnorm"], complete=data["complete"])
+
+
+def _numbers(values: object, where: str) -> tuple[float, ...]:
+    """A list of numbers; null stands for one that is not finite."""
+    if not isinstance(values, list) or not all(v is None or type(v) in (int, float) for v in values):
+        raise CheckpointError(where, expected="a list of numbers", found=repr(values)[:60], remedy="correct the file")
+    return tuple(math.nan if value is None else float(value) for value in values)
 
 
 def profile_path(
@@ -230,6 +248,10 @@ def total(model: nn.Module, evaluate: Evaluate, batches: Iterable[object]) -> di
                 remedy=f"return `{name}`" if sums else "pass data to evaluate on",
             )
     count = sums.pop("count")
+    if not count > 0:
+        raise OptionError(
+            "evaluate", expected="a positive `count`", found=f"{count:g}", remedy="return the number of samples"
+        )
     return {name: value / count for name, value in sums.items()} | {"count": count}
 
 
@@ -250,14 +272,21 @@ def write_point(model: nn.Module, a: Mapping[str, Tensor], b: Mapping[str, Tenso
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
-                tensor.copy_(torch.lerp(a[name].to(tensor.device).double(), b[name].to(tensor.device).double(), lam))
+                ends = [params[name].to(tensor.device) for params in (a, b)]
+                tensor.copy_(lerp(ends, [1 - lam, lam]))
             elif name in a:
                 tensor.copy_(a[name])
 
 
 def _points(lams: int | Sequence[float]) -> list[float]:
-    points = [float(point) for point in (np.linspace(0, 1, max(0, lams)) if isinstance(lams, int) else lams)]
-    if points[:1] != [0.0] or points[-1:] != [1.0] or sorted(points) != points:
+    given = np.linspace(0, 1, max(0, lams)) if isinstance(lams, int) else lams
+    points = [float(point) for point in given] if hasattr(given, "__iter__") else []
+    if (
+        any(math.isnan(point) for point in points)
+        or points[:1] != [0.0]
+        or points[-1:] != [1.0]
+        or sorted(points) != points
+    ):
         raise OptionError(
             "lams",
             expected="a number of points from 2, or points ascending from 0 to 1",
@@ -269,7 +298,16 @@ def _points(lams: int | Sequence[float]) -> list[float]:
 
 def _fitting(model: nn.Module, source: Source, label: str) -> Mapping[str, Tensor]:
     params = load_params(source)
-    for name, tensor in model.state_dict().items():
+    state = model.state_dict()
+    for name in params:
+        if name not in state:
+            raise MismatchError(
+                f"{label}: {name}",
+                expected="only tensors that the model has",
+                found="another one",
+                remedy="pass a checkpoint of the model's architecture",
+            )
+    for name, tensor in state.items():
         found = tuple(params[name].shape) if name in params else None
         if found != tuple(tensor.shape):
             if found is None and name.endswith("num_batches_tracked"):
@@ -280,7 +318,11 @@ def _fitting(model: nn.Module, source: Source, label: str) -> Mapping[str, Tenso
                 found="no such tensor" if found is None else f"shape {found}",
                 remedy="pass a checkpoint of the model's architecture",
             )
-    return params
+    # The model's own tensors are written to while the path is measured.
+    own = {tensor.untyped_storage().data_ptr() for tensor in state.values() if tensor.numel()}
+    if isinstance(params, Checkpoint):
+        return params
+    return {n: t.clone() if t.numel() and t.untyped_storage().data_ptr() in own else t for n, t in params.items()}
 
 
 def _repeatable(batches: Batches, label: str) -> Callable[[], Iterable[object]]:

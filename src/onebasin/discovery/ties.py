@@ -14,6 +14,7 @@ _CUTS_OFF = frozenset(
     {"masked_fill", "where", "index_put", "constant_pad_nd", "scatter", "zeros", "zeros_like", "new_zeros", "fill"}
     | {"zero", "relu", "clamp", "clamp_min", "threshold", "hardtanh", "native_dropout", "bernoulli", "round", "sign"}
     | {"sub", "rsub", "neg"}  # a difference of equals
+    | {"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "isnan"}  # masks
 )
 
 

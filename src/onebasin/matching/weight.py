@@ -14,7 +14,7 @@ Steps are taken in aligned coordinates: B is kept permuted by what was found so 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,7 +30,7 @@ from onebasin.similarity import inner_products, scored_parts
 from onebasin.symmetry import Matching, Status, Symmetry
 
 _GAIN = 1e-12
-"""The smallest gain, relative to the objective, that counts: smaller ones are rounding."""
+"""The smallest gain, relative to the product of both networks' norms, that counts: smaller ones are rounding."""
 
 
 def weight_matching(
@@ -45,7 +45,8 @@ def weight_matching(
         for sweep in range(max_sweeps):
             improved = False
             for position in generator.permutation(len(state.blocks)):
-                improved |= state.step(state.blocks[position], sweep)
+                for free in state.blocks[position].turns:
+                    improved |= state.step(state.blocks[position], free)
             history.append(state.objective)
             progress(Progress("matching", sweep + 1, None, f"objective {state.objective:.6g}"))
             if not improved:
@@ -84,18 +85,22 @@ class _Block:
     tree: "_Tree"
     names: frozenset[str]
     scored: list[_Scored]
+    turns: list[frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
+    """A group and those nested in it; `held` where it only stands around a group that is solved while it stays."""
+
     group: AxisGroup
     children: tuple["_Tree", ...]
-    fixed: bool
+    held: bool = False
 
     @property
     def names(self) -> frozenset[str]:
-        """This group and all nested in it."""
-        return frozenset({self.group.name}).union(*(child.names for child in self.children))
+        """The groups that are solved for: this one and all nested in it, those held left out."""
+        own = frozenset[str]() if self.held else frozenset({self.group.name})
+        return own.union(*(child.names for child in self.children))
 
 
 @dataclass(slots=True)
@@ -104,6 +109,7 @@ class _State:
     current: Matching
     blocks: list[_Block]
     objective: float
+    scale: float
     seconds: dict[str, float] = field(default_factory=lambda: {"similarity": 0.0, "assignment": 0.0, "apply": 0.0})
 
     @classmethod
@@ -123,22 +129,26 @@ class _State:
         for tree in _forest(symmetry):
             names = tree.names
             touched = [item for item in scored if names.intersection(item.part.factors)]
-            blocks.append(_Block(tree, names, touched))
-        return cls(symmetry, symmetry.identity(), blocks, sum(item.value for item in scored))
+            blocks.append(_Block(tree, names, touched, _turns(names, touched, symmetry.groups)))
+        norms = [
+            sum(float(side.double().square().sum()) for side in sides) ** 0.5
+            for sides in ([item.a for item in scored], [item.b for item in scored])
+        ]
+        return cls(symmetry, symmetry.identity(), blocks, sum(item.value for item in scored), norms[0] * norms[1])
 
-    def step(self, block: _Block, sweep: int) -> bool:
-        """Reorder one tree of groups as well as possible, all others fixed; whether the objective grew."""
+    def step(self, block: _Block, free: frozenset[str]) -> bool:
+        """Reorder the free groups of one tree as well as possible, all others fixed; whether the objective grew."""
         times = [time.perf_counter()]
-        scores = self._scores(block, sweep)
+        scores = self._scores(block, free)
         times.append(time.perf_counter())
-        index = solve_nested(_node(block.tree, scores, self.symmetry))
+        index = solve_nested(_node(block.tree, scores, free))
         times.append(time.perf_counter())
         relative = {name: Permutation(index[name]) for name in block.names}
         moved = [permute_part(item.b, item.part, self.symmetry.groups, relative) for item in block.scored]
         before = sum(item.value for item in block.scored)
         after = sum(_Scored(item.part, item.a, b).value for item, b in zip(block.scored, moved, strict=True))
         gain = after - before
-        improved = gain > _GAIN * max(1.0, abs(self.objective))
+        improved = gain > _GAIN * self.scale
         if improved:
             for item, view in zip(block.scored, moved, strict=True):
                 item.b = view
@@ -150,26 +160,18 @@ class _State:
             self.seconds[part] += end - begin
         return improved
 
-    def _scores(self, block: _Block, sweep: int) -> dict[str, Tensor]:
-        """For every group of the tree, member against member, nested groups counted through the innermost.
+    def _scores(self, block: _Block, free: frozenset[str]) -> dict[str, Tensor]:
+        """For every free group of the tree, member against member; nested groups are counted through the innermost.
 
-        Where two groups of the tree meet in a part without one being nested in the other, the part is linear in each
-        only while the other stays: they take turns, sweep by sweep.
+        A part that a rival shares is counted for the free one of the two.
         """
         scores: dict[str, Tensor] = {}
         for item in block.scored:
-            here = [dim for dim, factor in enumerate(item.part.factors) if factor in block.names]
-            context = {
-                dim: item.part.context(dim, self.symmetry.groups[str(item.part.factors[dim])].inside) for dim in here
-            }
-            innermost = [dim for dim in here if not any(dim in context[other] for other in here)]
-            rivals = {item.part.factors[dim] for dim in innermost}
-            if len(rivals) > 1:
-                turn = sorted(map(str, rivals))[sweep % len(rivals)]
-                innermost = [dim for dim in innermost if item.part.factors[dim] == turn]
-            for dim in innermost:
+            for dim, context in _innermost(item.part, block.names, self.symmetry.groups).items():
                 name = str(item.part.factors[dim])
-                found = inner_products(item.a, item.b, (*context[dim], dim))
+                if name not in free:
+                    continue
+                found = inner_products(item.a, item.b, (*context, dim))
                 scores[name] = scores[name] + found if name in scores else found
         return scores
 
@@ -189,26 +191,57 @@ def _forest(symmetry: Symmetry) -> list[_Tree]:
 
     def grow(group: AxisGroup) -> _Tree:
         chain = (*group.inside, group.name)
-        return _Tree(group, tuple(grow(g) for g in groups.values() if g.inside == chain), group.fixed)
+        return _Tree(group, tuple(grow(g) for g in groups.values() if g.inside == chain))
 
     roots = [grow(group) for group in groups.values() if not group.inside]
     covered = frozenset[str]().union(*(root.names for root in roots))
     for group in groups.values():
         if group.name not in covered:
-            tree = _Tree(group, (), group.fixed)
-            for depth in range(len(group.inside) - 1, -1, -1):
-                tree = _Tree(groups[group.inside[depth]], (tree,), fixed=True)
+            tree = _Tree(group, ())
+            for outer in reversed(group.inside):
+                tree = _Tree(groups[outer], (tree,), held=True)
             roots.append(tree)
     return [root for root in roots if not all(groups[name].fixed for name in root.names)]
 
 
-def _node(tree: _Tree, scores: Mapping[str, Tensor], symmetry: Symmetry, around: tuple[int, ...] = ()) -> Node:
+def _node(tree: _Tree, scores: Mapping[str, Tensor], free: frozenset[str], around: tuple[int, ...] = ()) -> Node:
     sizes = (*around, tree.group.size)
-    score = scores.get(tree.group.name)
+    score = None if tree.held else scores.get(tree.group.name)
     return Node(
         tree.group.name,
         sizes,
         None if score is None else score.cpu().numpy(),
-        tuple(_node(child, scores, symmetry, sizes) for child in tree.children),
-        tree.fixed,
+        tuple(_node(child, scores, free, sizes) for child in tree.children),
+        fixed=tree.held or tree.group.fixed or tree.group.name not in free,
     )
+
+
+def _turns(names: frozenset[str], scored: Sequence[_Scored], groups: Mapping[str, AxisGroup]) -> list[frozenset[str]]:
+    """The sets of groups of one tree that can be solved in one step; together they cover the tree.
+
+    Two groups that meet in a part without one being nested in the other are rivals: the part is linear in each only
+    while the other stays. Each takes its turn with everything it is no rival of.
+    """
+    rivals: dict[str, set[str]] = {name: set() for name in names}
+    for item in scored:
+        here = [str(item.part.factors[dim]) for dim in _innermost(item.part, names, groups)]
+        for name in here:
+            rivals[name].update(set(here) - {name})
+    turns: list[frozenset[str]] = []
+    for name in sorted(names, key=lambda n: (len(groups[n].inside), n)):
+        if any(name in turn for turn in turns):
+            continue
+        chosen = {name}
+        for other in sorted(names):
+            if not rivals[other] & chosen:
+                chosen.add(other)
+        turns.append(frozenset(chosen))
+    return turns
+
+
+def _innermost(part: Part, names: frozenset[str], groups: Mapping[str, AxisGroup]) -> dict[int, tuple[int, ...]]:
+    """The dimensions of a part whose groups are among `names` and surround no other such, with their context."""
+    context = {
+        dim: part.context(dim, groups[str(factor)].inside) for dim, factor in enumerate(part.factors) if factor in names
+    }
+    return {dim: around for dim, around in context.items() if not any(dim in other for other in context.values())}

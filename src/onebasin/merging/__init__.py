@@ -1,9 +1,10 @@
 """Make one network out of several that lie in the same coordinates, and repair what averaging damages."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from onebasin.checkpoint import Source, check_finite, load_params, tied_names
 from onebasin.errors import MismatchError, OptionError
@@ -37,7 +38,7 @@ def merge(
 
     Raises:
         OptionError: if the method is unknown, or the weights do not fit the method and the number of models.
-        MismatchError: if a tensor is missing, has another shape or dtype, or holds NaN or infinite values.
+        MismatchError: if a tensor is missing, has another shape or dtype, or holds NaN.
     """
     if method not in METHODS:
         raise OptionError("method", expected=" or ".join(METHODS), found=repr(method), remedy="choose one of them")
@@ -47,7 +48,7 @@ def merge(
     first = loaded[0]
     for params, label in zip(loaded, labels, strict=True):
         _same_tensors(first, params, labels[0], label)
-        check_finite(params, label)
+        check_finite(params, label, infinity=True)
     rows_of_ties = [{name: row for row in tied_names(params) for name in row} for params in loaded]
     merged: dict[str, Tensor] = {}
     for name, tensor in first.items():
@@ -56,7 +57,7 @@ def merge(
         twin = next((n for n in twins if all(n in ties.get(name, ()) for ties in rows_of_ties)), None)
         if twin is not None:
             merged[name] = merged[twin]
-        elif tensor.is_floating_point():
+        elif tensor.is_floating_point() or tensor.is_complex():
             merged[name] = METHODS[method]([params[name] for params in loaded], shares)
         else:
             merged[name] = tensor.clone()
@@ -68,7 +69,7 @@ def _shares(method: str, count: int, weights: Sequence[float] | None) -> list[fl
         raise OptionError("models", expected="at least one model", found="none", remedy="pass the models to merge")
     if method == "lerp":
         lam = [0.5] if weights is None else list(weights)
-        if count != 2 or len(lam) != 1:  # noqa: PLR2004 - a line has two ends
+        if count != 2 or len(lam) != 1 or not math.isfinite(lam[0]):  # noqa: PLR2004 - a line has two ends
             raise OptionError(
                 "weights",
                 expected="two models and one number lam for lerp",
@@ -78,7 +79,7 @@ def _shares(method: str, count: int, weights: Sequence[float] | None) -> list[fl
         return [1 - lam[0], lam[0]]
     shares = [1.0] * count if weights is None else list(weights)
     total = sum(shares)
-    if len(shares) != count or not total > 0:
+    if len(shares) != count or not 0 < total < math.inf:
         raise OptionError(
             "weights",
             expected=f"{count} numbers with a positive sum",

@@ -1,5 +1,6 @@
 """Re-estimate BatchNorm's running statistics: those of an average are not the average of those of its parents."""
 
+import itertools
 from collections.abc import Callable, Iterable
 
 import torch
@@ -49,6 +50,10 @@ def reestimate_batchnorm(
         return 0
     if samples is not None and samples < 1:
         raise OptionError("samples", expected="1 or more", found=str(samples), remedy="raise it or pass None")
+    rest = iter(batches)
+    first = next(rest, None)
+    if first is None:
+        raise OptionError("batches", expected="at least one batch", found="none", remedy="pass data to estimate from")
     modes = [(module, module.training) for module in model.modules()]
     momenta = [layer.momentum for layer in layers]
     used = 0
@@ -59,7 +64,7 @@ def reestimate_batchnorm(
             layer.momentum = None  # PyTorch's word for a cumulative average.
             layer.training = True
         with torch.no_grad():
-            for batch in batches:
+            for batch in itertools.chain([first], rest):
                 used += int(evaluate(model, batch)["count"])
                 progress(Progress("re-estimating BatchNorm", used, samples))
                 if samples is not None and used >= samples:
@@ -69,6 +74,4 @@ def reestimate_batchnorm(
             layer.momentum = momentum
         for module, training in modes:
             module.training = training
-    if used == 0:
-        raise OptionError("batches", expected="at least one batch", found="none", remedy="pass data to estimate from")
     return used
