@@ -54,7 +54,8 @@ def match(
         symmetry.check(params, label)
         # A tensor that stays where it is, such as a causal mask, may hold infinities.
         check_finite(params, label, infinity=True)
-        check_finite({n: t for n, t in params.items() if any(l.groups for l in symmetry.layouts[n])}, label)
+        moving = {n: t for n, t in params.items() if any(layout.groups for layout in symmetry.layouts[n])}
+        check_finite(moving, label)
     for name in symmetry.layouts:
         if name in params_a and name in params_b and params_a[name].dtype != params_b[name].dtype:
             raise MismatchError(
