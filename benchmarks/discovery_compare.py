@@ -48,7 +48,10 @@ def _image(size: int, build: Callable[[], nn.Module]) -> Callable[[], tuple[nn.M
 
 
 def _vision(name: str, size: int = 64) -> Callable[[], tuple[nn.Module, Inputs]]:
-    return _image(size, lambda: getattr(load("torchvision").models, name)())
+    def build() -> nn.Module:
+        return getattr(load("torchvision").models, name)()
+
+    return _image(size, build)
 
 
 def _small(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
@@ -95,8 +98,13 @@ def run(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     """All floating-point outputs of one forward pass in eval mode."""
     with torch.no_grad():
         outputs = model.eval()(**inputs) if isinstance(inputs, dict) else model.eval()(*inputs)
-    outputs = outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else outputs
-    return [t for t in (outputs if isinstance(outputs, list | tuple) else [outputs]) if isinstance(t, Tensor)]
+    outputs = chosen(outputs)
+    return [outputs] if isinstance(outputs, Tensor) else [t for t in outputs if isinstance(t, Tensor)]
+
+
+def chosen(outputs: object) -> object:
+    """What counts of a model's output: the logits where there are any."""
+    return outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else outputs
 
 
 def randomised(model: nn.Module, seed: int) -> nn.Module:
@@ -140,8 +148,10 @@ def torch_pruning(model: nn.Module, inputs: Inputs) -> Move:
     """Two random channels of every dependency group exchanged."""
     import torch_pruning as pruning  # noqa: PLC0415 - one tool a process
 
-    last = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)][-1]  # noqa: SLF001
-    graph = pruning.DependencyGraph().build_dependency(model, inputs if isinstance(inputs, dict) else [*inputs])
+    last = _last_layer(model, inputs)
+    graph = pruning.DependencyGraph().build_dependency(
+        model, inputs if isinstance(inputs, dict) else [*inputs], output_transform=chosen
+    )
     groups = list(graph.get_all_groups(ignored_layers=[last]))
 
     def apply() -> dict[str, Tensor]:
@@ -164,12 +174,25 @@ def torch_pruning(model: nn.Module, inputs: Inputs) -> Move:
     return len(groups), apply
 
 
+def _last_layer(model: nn.Module, inputs: Inputs) -> nn.Module:
+    """The linear layer or convolution that runs last: its channels are the outputs."""
+    ran: list[nn.Module] = []
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]  # noqa: SLF001
+    hooks = [layer.register_forward_hook(lambda layer, *_: ran.append(layer)) for layer in layers]
+    run(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    return ran[-1]
+
+
 def _removed(group: object, names: Mapping[int, str]) -> dict[tuple[str, int], list[int]]:
-    """Which positions of which axes of which tensors a group would prune, found by pruning numbered copies of its layers."""
+    """What a group would prune: positions of axes of tensors, found by pruning numbered copies of its layers."""
     positions: dict[tuple[str, int], list[int]] = {}
     for dep, given in group.items:  # type: ignore[attr-defined]
         layer, indices = dep.layer, [getattr(i, "idx", i) for i in given]
-        originals = {"": layer} if isinstance(layer, Tensor) else dict(layer.named_parameters()) | dict(layer.named_buffers())
+        originals = (
+            {"": layer} if isinstance(layer, Tensor) else dict(layer.named_parameters()) | dict(layer.named_buffers())
+        )
         numbered = copy.deepcopy(layer)
         tensors = {"": numbered} if isinstance(layer, Tensor) else numbered.state_dict()
         with torch.no_grad():
@@ -177,6 +200,7 @@ def _removed(group: object, names: Mapping[int, str]) -> dict[tuple[str, int], l
                 if tensor.is_floating_point():
                     tensor.copy_(torch.arange(tensor.numel()).view(tensor.shape))
         pruned = dep.pruning_fn(numbered, sorted(indices))
+        pruned = numbered if pruned is None else pruned  # Some of its functions return nothing.
         left = {"": pruned} if isinstance(layer, Tensor) else pruned.state_dict()
         for name, original in originals.items():
             for axis, size in enumerate(original.shape):
@@ -223,7 +247,7 @@ def row(network: str, tool: str, timeout: float) -> dict[str, object]:
     command = [sys.executable, __file__, "--one", network, tool]
     try:
         printed = subprocess.run(  # noqa: S603 - our own command
-            command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout
+            command, check=True, capture_output=True, text=True, timeout=timeout
         )
     except subprocess.TimeoutExpired:
         return {"verdict": "slow"}

@@ -109,3 +109,38 @@ def test_output_is_plain_where_nobody_looks(files: Files, run: Run) -> None:
 
     assert "\x1b" not in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_why_tells_the_chain(files: Files, run: Run) -> None:
+    """A pin is told with its cause, an axis that moves with its company, and two tensors with what ties them."""
+    pinned = run("inspect", "--task", files.task, "--no-verify", "--why", "0.weight:1")
+    moving = run("inspect", "--task", files.task, "--no-verify", "--why", "3.weight")
+    tied = run("inspect", "--task", files.task, "--no-verify", "--why", "3.weight:0,5.weight", "--json")
+
+    assert pinned.stdout.startswith("0.weight:1: cannot move: an input of the model")
+    assert moving.stdout.startswith("3.weight:0: can move, together with 3.bias, 5.weight")
+    assert "moves together with 5.weight:1" in json.loads(tied.stdout)["answer"]
+    assert json.loads(tied.stdout)["steps"][-1]["reaches"] == "5.weight:1"
+
+
+def test_why_of_nothing_is_refused(files: Files, run: Run) -> None:
+    """A tensor that the model does not have is named, and so is a symmetry that keeps no chains."""
+    unknown = run("inspect", "--task", files.task, "--no-verify", "--why", "nothing:0")
+    saved = run("inspect", files.symmetry, "--why", "0.weight:1")
+
+    assert (unknown.exit_code, saved.exit_code) == (2, 2)
+    assert unknown.stderr.startswith("nothing:0: expected a tensor of the model")
+    assert saved.stderr.startswith("explain: expected a symmetry just discovered")
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".html"])
+def test_picture_of_the_groups(suffix: str, files: Files, run: Run, tmp_path: Path) -> None:
+    """The groups are drawn into a file of the format asked for; another one is refused and nothing written."""
+    target = tmp_path / f"groups{suffix}"
+
+    assert run("inspect", files.symmetry, "--picture", target).exit_code == 0
+    assert target.stat().st_size > 1000
+    refused = run("inspect", files.symmetry, "--picture", tmp_path / "groups.bmp")
+    assert refused.exit_code == 2
+    assert "expected a name ending in .png, .svg or .html" in refused.stderr
+    assert not (tmp_path / "groups.bmp").exists()

@@ -141,6 +141,15 @@ def test_converged_is_true_of_coupled_groups() -> None:
     assert [improving(COUPLED["siblings in one tensor"], seed) for seed in range(6)] == [[]] * 6
 
 
+@pytest.mark.xfail(reason="a part whose innermost group waits for its turn is left out of the score", strict=True)
+def test_converged_is_true_where_rivals_stand_alone_too() -> None:
+    """Nor is any reordering of three heads better, whose units meet in one tensor and are scored in others, too."""
+    groups = [AxisGroup("h", 3), AxisGroup("u", 2, ("h",)), AxisGroup("v", 2, ("h",))]
+    s = written(groups, {"w": "h,u,v,1", "u": "h*u,2", "v": "h*v,2", "h": "h,3"})
+
+    assert {seed: names for seed in range(20) if (names := improving(s, seed))} == {}
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("case", COUPLED)
 def test_coupled_groups_climb(case: str, seed: int) -> None:

@@ -1,5 +1,6 @@
 """`onebasin inspect`: which units of a model can be reordered, and the proof."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +19,31 @@ from onebasin.cli.options import (
     VerifyOption,
 )
 from onebasin.cli.screen import Screen, session
-from onebasin.report import pin_table, symmetry_table
+from onebasin.explanation import Explanation
+from onebasin.report import pin_table, save_chart, saved_group_chart, symmetry_table
 from onebasin.report.tables import axes_of
+
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", metavar="FILE", help="Check that the symmetry fits it.", show_default=False),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Save the symmetry as JSON.", show_default=False)
+]
+WhyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--why",
+        metavar="TENSOR[:AXIS]",
+        help="Tell why an axis cannot move, or with what it moves, by the chain of operations. With "
+        "TENSOR[:AXIS],OTHER: why the two move together.",
+        show_default=False,
+    ),
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option("--picture", metavar="FILE", help="Draw the groups: .svg, .png or .html.", show_default=False),
+]
 
 
 def inspect(
@@ -28,13 +52,10 @@ def inspect(
     ] = None,
     task: TaskOption = None,
     data_root: DataRootOption = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="Check that the symmetry fits it.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Save the symmetry as JSON.", show_default=False)
-    ] = None,
+    checkpoint: CheckpointOption = None,
+    out: OutOption = None,
+    why: WhyOption = None,
+    picture: PictureOption = None,
     proving: VerifyOption = True,
     trials: TrialsOption = 3,
     seed: SeedOption = 0,
@@ -48,23 +69,45 @@ def inspect(
     \b
     Examples:
       onebasin inspect --task digits
-      onebasin inspect --task my_task.py --out symmetry.json
+      onebasin inspect --task my_task.py --out symmetry.json --picture groups.svg
+      onebasin inspect --task digits --why fc1.weight:1
+      onebasin inspect --task digits --why fc1.weight:0,fc2.weight
       onebasin inspect symmetry.json --checkpoint a.safetensors
 
     Exit status: 0 proved or not asked to be, 1 the symmetry does not hold, 2 bad input.
     """  # noqa: D301 - the command line reads the escape
     with session(as_json=as_json, threads=threads, task=task) as screen:
-        check_target("--out", out, [path for path in (saved, checkpoint) if path is not None])
+        sources = [path for path in (saved, checkpoint) if path is not None]
+        check_target("--out", out, sources)
+        check_target("--picture", picture, sources)
         subject = find_subject(screen, Source(task, data_root, saved, proving, trials, seed))
+        if why is not None:
+            explanation = _explain(subject.symmetry, why)
+            screen.close()
+            screen.line(str(explanation))
+            screen.result(dataclasses.asdict(explanation))
+            return
         if checkpoint is not None:
             check_inputs([checkpoint], subject.symmetry)
         if out is not None and subject.holds:
             subject.symmetry.save(out)
             screen.wrote(out)
+        if picture is not None and subject.symmetry.groups:
+            save_chart(saved_group_chart(subject.symmetry), picture)
+            screen.wrote(picture)
         screen.close()
         _show(screen, subject, checkpoint)
         screen.result(_to_json(subject, checkpoint))
         subject.require()
+
+
+def _explain(symmetry: Symmetry, question: str) -> Explanation:
+    """The answer to `TENSOR`, `TENSOR:AXIS` or either with `,OTHER` behind it."""
+    asked, _, other = question.partition(",")
+    tensor, colon, axis = asked.rpartition(":")
+    if not colon or not axis.isdecimal():
+        tensor, axis = asked, "0"
+    return symmetry.explain(tensor, int(axis), other or None)
 
 
 def _show(screen: Screen, subject: Subject, checkpoint: Path | None) -> None:

@@ -144,5 +144,5 @@ def write_lines(screen: Screen, folder: Path, paths: Paths, report: Report) -> N
             tables.append(matching_table(report.matching))
         if report.symmetry is not None:
             tables += [symmetry_table(report.symmetry), pin_table(report.symmetry)]
-        save_page(Page(report.title, paths, tuple(tables), report.settings), folder / PAGE_FILE)
+        save_page(Page(report.title, paths, tuple(tables), report.settings, report.symmetry), folder / PAGE_FILE)
         screen.wrote(folder / PAGE_FILE)

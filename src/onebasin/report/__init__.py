@@ -2,6 +2,7 @@
 
 from onebasin.report.chart import path_chart as path_chart
 from onebasin.report.chart import save_chart as save_chart
+from onebasin.report.graph import saved_group_chart as saved_group_chart
 from onebasin.report.headline import headline as headline
 from onebasin.report.page import Page as Page
 from onebasin.report.page import save_page as save_page
@@ -29,5 +30,6 @@ __all__ = [
     "pin_table",
     "save_chart",
     "save_page",
+    "saved_group_chart",
     "symmetry_table",
 ]

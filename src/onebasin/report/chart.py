@@ -198,12 +198,13 @@ def config(theme: str) -> dict[str, object]:
             "chord": {"color": soft, "strokeDash": [4, 4]},
             "end": {"color": ink, "filled": True, "size": 60, "opacity": 1},
             "barrier": {"fontSize": 13, "fontWeight": "bold", "align": "center", "dy": -12},
+            "name": {"fontSize": 12, "color": ink, "baseline": "middle"},
             "halo": {"stroke": paper, "strokeWidth": 5, "strokeJoin": "round"},
         },
     }  # fmt: skip
 
 
-def save_chart(chart: "alt.HConcatChart", path: str | Path) -> None:
+def save_chart(chart: "alt.HConcatChart | alt.LayerChart", path: str | Path) -> None:
     """Write a chart in the format of the suffix: `.png` (two pixels for one), `.svg`, or `.html` without a network.
 
     Raises:
