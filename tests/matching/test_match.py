@@ -303,6 +303,15 @@ def test_tied_tensors_count_once_under_any_name(left_out_of_a: str, left_out_of_
     assert found.objective == pytest.approx(expected.objective)
 
 
+def test_masks_of_infinity_are_no_hindrance() -> None:
+    """A tensor without a group may hold infinities, as a causal mask does."""
+    s = written([AxisGroup("h", 8)], {"w": "h,9", "mask": "2,2"})
+    a = normal(s, 0) | {"mask": torch.tensor([[0.0, -torch.inf], [0.0, 0.0]])}
+    b = s.random(1).apply(a)
+
+    assert same(match(a, b, s).apply(b), a)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 @pytest.mark.parametrize("which", [0, 1])
 def test_broken_networks_are_refused(which: int, value: float) -> None:

@@ -132,6 +132,36 @@ def test_rounding_happens_once(dtype: torch.dtype) -> None:
     torch.testing.assert_close(merge(models)["w"], expected, rtol=0, atol=0)
 
 
+@each_float
+def test_many_equal_networks_give_themselves(dtype: torch.dtype) -> None:
+    """Seven equal models of a thousand numbers, whose sevenths do not add up to one, give themselves bit by bit."""
+    a = {"w": torch.randn(1000).to(dtype)}
+
+    assert same(merge([a] * 7), a)
+    assert same(merge([a] * 3, weights=[0.1, 0.2, 0.7]), a)
+
+
+@pytest.mark.parametrize("value", [math.inf, 1e300])
+def test_models_without_weight_are_left_out(value: float) -> None:
+    """A model with weight 0, and the other end of a line at 0 or 1, do not reach the result, however large."""
+    a, b = ({"w": torch.tensor([x], dtype=torch.float64)} for x in (1.0, value))
+
+    assert same(merge([a, b], weights=[2, 0]), a)
+    assert same(merge([b, a, a], weights=[0, 1, 1]), a)
+    assert same(merge([a, b], "lerp", [0]), a)
+    assert same(merge([b, a], "lerp", [1]), a)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_broken_networks_are_refused(position: int) -> None:
+    """A model that holds NaN is named with the tensor and the number of bad entries."""
+    models = [state(0), state(1)]
+    models[position]["w"][2, 1] = math.nan
+
+    with pytest.raises(MismatchError, match=rf"^model {position + 1}: w: expected .*, found NaN.* in 1 of 12 entries"):
+        merge(models)
+
+
 @pytest.mark.parametrize("method", ["mean", "lerp"])
 def test_float32_is_averaged_in_float64(method: str) -> None:
     """A thousand weighted averages of float32 numbers are all as near to those of float64 as float32 can be."""
@@ -143,14 +173,16 @@ def test_float32_is_averaged_in_float64(method: str) -> None:
     assert (np.abs(out["w"].double().numpy() - exact) <= half_a_step * (1 + 1e-6)).all()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("low", "lam", "to"), [(1.0, 0.5 + 2**-20, 1), (1.0 + 2**-10, 0.5 - 2**-20, 0)])
 @pytest.mark.parametrize("method", ["mean", "lerp"])
-def test_half_precision_is_rounded_from_float64(method: str) -> None:
-    """A value just above the middle of two neighbours goes up, where rounding by way of float32 goes down."""
-    a, b = ({"w": torch.tensor([x], dtype=torch.float16)} for x in (1.0, 1.0 + 2**-10))
-    lam = 0.5 + 2**-20
+def test_half_precision_is_rounded_from_float64(method: str, low: float, lam: float, to: int, sign: int) -> None:
+    """A value beside the middle of two neighbours goes to the nearer, where by way of float32 it goes to the even."""
+    ends = [sign * low, sign * (low + 2**-10)]
+    a, b = ({"w": torch.tensor([x], dtype=torch.float16)} for x in ends)
     out = merge([a, b], method, [lam] if method == "lerp" else [1 - lam, lam])
 
-    assert float(out["w"]) == float(np.float16(1 + lam * 2**-10)) == 1 + 2**-10
+    assert float(out["w"]) == float(np.float16((1 - lam) * ends[0] + lam * ends[1])) == ends[to]
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool], ids=str)
