@@ -3,11 +3,13 @@
     python benchmarks/fuzz.py --networks 2000 --seed 0
 
 Network k of a run is drawn from `seed + k` alone, so that one that fails can be repeated by itself:
-`--networks 1 --seed K`. Prints invented symmetries and crashes as they are met, then totals.
+`--networks 1 --seed K`. Prints invented symmetries and crashes as they are met, then totals. A network that takes longer
+than --limit seconds counts as a crash.
 """
 
 import argparse
 import random
+import signal
 import sys
 import time
 import traceback
@@ -20,6 +22,15 @@ import onebasin as ob
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from programs import Program  # the random programs of the tests
+
+
+class TooLongError(BaseException):
+    """A network took longer than the limit; not an Exception, since discovery answers those by a second attempt."""
+
+
+def stop(*_: object) -> None:
+    """Answer the alarm."""
+    raise TooLongError
 
 
 def network(seed: int) -> tuple[Program, torch.Tensor]:
@@ -37,7 +48,7 @@ def failures(seed: int, orders: list[float]) -> Iterator[str]:
         model, x = network(seed)
         symmetry = ob.discover(model, (x,))
         check = ob.verify(model, symmetry, (x,), trials=2, seed=seed)
-    except Exception:  # noqa: BLE001 - whatever it is, it is counted and shown
+    except (Exception, TooLongError):  # noqa: BLE001 - whatever it is, it is counted and shown
         yield f"crash: network {seed}\n{traceback.format_exc()}"
         return
     orders.append(symmetry.log_order)
@@ -51,10 +62,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, default=60, metavar="SECONDS", help="for one network")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGALRM, stop)
     started, orders, counts = time.perf_counter(), list[float](), {"invented": 0, "crash": 0}
     for seed in range(options.seed, options.seed + options.networks):
+        signal.alarm(options.limit)
         for line in failures(seed, orders):
             counts[line.partition(":")[0]] += 1
             print(line, flush=True)

@@ -2,7 +2,7 @@
 
 A rule is a function from a `Call` to the dimensions of the results. It may unify axes, split and cut them, pin them
 with a reason, and note which indices the operation mixes. To add an operation write one function, or add its name to
-a family's list, and one row to the table of cases in the tests.
+a family's list, and one row to `tests/operations.py`.
 """
 
 from onebasin.discovery.rules import contract, lookup, pointwise, reduce, structure

@@ -27,21 +27,19 @@ def contract(c: Call, inputs: Sequence[tuple[Dims, str]], output: str) -> Dims:
     return [known[letter] for letter in output]
 
 
-@rule("mm", "bmm", "mv", "dot", "addmm", "addmv", "baddbmm", "addbmm", "vdot", "_int_mm")
+@rule("mm", "bmm", "mv", "dot", "addmm", "addmv", "baddbmm", "addbmm")
 def matrix_product(c: Call) -> Sequence[Dims]:
     """Matrix and vector products, with or without a term added."""
     letters, terms = {
         "mm": ("ik,kj->ij", ("self", "mat2")),
-        "_int_mm": ("ik,kj->ij", ("self", "mat2")),
         "bmm": ("bik,bkj->bij", ("self", "mat2")),
         "mv": ("ik,k->i", ("self", "vec")),
         "dot": ("k,k->", ("self", "tensor")),
-        "vdot": ("k,k->", ("self", "other")),
         "addmm": ("ik,kj->ij", ("mat1", "mat2")),
         "addmv": ("ik,k->i", ("mat", "vec")),
         "baddbmm": ("bik,bkj->bij", ("batch1", "batch2")),
         "addbmm": ("bik,bkj->ij", ("batch1", "batch2")),
-    }[c.op.name.removeprefix("aten::").removesuffix("_") if c.op.name != "aten::_int_mm" else "_int_mm"]
+    }[c.op.name.removeprefix("aten::").removesuffix("_")]
     left, right = letters.split("->")
     out = contract(c, [(c.dims(t), row) for t, row in zip(terms, left.split(","), strict=True)], right)
     return [out if terms[0] == "self" else c.broadcast([out, c.dims("self")])]
@@ -77,7 +75,7 @@ def grouped_product(c: Call) -> Sequence[Dims]:
     return [[rows, outer]]
 
 
-@rule("convolution", "_convolution")
+@rule("convolution")
 def convolution(c: Call) -> Sequence[Dims]:
     """Channels contract group by group; positions along the kernel stay, unless the kernel is a single point."""
     x, weight, groups = c.dims("input"), c.dims("weight"), c["groups"]

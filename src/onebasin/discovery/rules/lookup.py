@@ -29,14 +29,14 @@ def index_select(c: Call) -> Sequence[Dims]:
     return [dims]
 
 
-@rule("index", "_unsafe_index", positions="used")
+@rule("index", positions="used")
 def index(c: Call) -> Sequence[Dims]:
     """Entries chosen by numbers or by a mask along some axes."""
     numbers, kept, at = _indexed(c, c.shape())
     return [[*kept[:at], *numbers, *kept[at:]]]
 
 
-@rule("index_put", "_unsafe_index_put", "_index_put_impl", positions="used")
+@rule("index_put", positions="used")
 def index_put(c: Call) -> Sequence[Dims]:
     """Values written to entries chosen by numbers or by a mask."""
     numbers, kept, at = _indexed(c, ())

@@ -7,7 +7,7 @@ from onebasin.discovery.rules.base import Call, Dims, rule
 
 
 @rule(
-    "add", "copy", "masked_fill", "dropout", "native_dropout", "where", "prelu", "_prelu_kernel", "nan_to_num",
+    "add", "copy", "masked_fill", "native_dropout", "where", "_prelu_kernel",
 )  # fmt: skip
 def pointwise(c: Call) -> Sequence[Dims]:
     """Entry by entry: dimensions at one position move together."""
@@ -15,7 +15,7 @@ def pointwise(c: Call) -> Sequence[Dims]:
     return [joined[len(joined) - len(c.shape(i)) :] for i in range(len(c.op.results))]
 
 
-@rule("clone", "alias", "detach", "_to_copy", "lift_fresh", "lift_fresh_copy", "contiguous", positions="kept")
+@rule("clone", "alias", "detach", "_to_copy", "lift_fresh", "lift_fresh_copy", positions="kept")
 def same(c: Call) -> Sequence[Dims]:
     """The same entries in other memory, perhaps of another dtype."""
     return [c.dims("self")]
@@ -41,7 +41,7 @@ def noise(c: Call) -> Sequence[Dims]:
 
 @rule(
     "zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones",
-    "new_full", "new_empty", "scalar_tensor", "empty_strided", "new_empty_strided", "empty.memory_format",
+    "new_full", "new_empty", "scalar_tensor",
 )  # fmt: skip
 def constant(c: Call) -> Sequence[Dims]:
     """One number everywhere: tells nothing apart, ties nothing."""
@@ -72,7 +72,7 @@ def enumerated(c: Call) -> Sequence[Dims]:
     return [c.pinned(0, "numbered positions")]
 
 
-@rule("_local_scalar_dense", "item", "equal", "is_nonzero")
+@rule("_local_scalar_dense", "equal")
 def leaves(c: Call) -> Sequence[Dims]:
     """A Python number made from tensors: what happens to it cannot be followed."""
     for value in c.values():

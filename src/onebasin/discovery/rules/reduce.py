@@ -16,7 +16,7 @@ def _chosen(c: Call, rank: int) -> list[int]:
 
 @rule(
     "sum", "mean", "amax", "amin", "any", "all", "prod", "var", "std", "var_mean", "std_mean", "logsumexp", "nansum",
-    "linalg_vector_norm", "norm", "max", "min", "aminmax", "count_nonzero", "argmax", "argmin",
+    "linalg_vector_norm", "max", "min", "aminmax", "count_nonzero", "argmax", "argmin",
 )  # fmt: skip
 def reduction(c: Call) -> Sequence[Dims]:
     """A value that does not depend on the order along the reduced axes; a position does, and points into them."""
@@ -47,10 +47,10 @@ def _point(c: Call, product: Product) -> None:
             c.axes.pin(product, "positions of entries that may be equal")
 
 
-_RANKINGS = {"max", "min", "argmax", "argmin", "sort", "topk", "argsort"}
+_RANKINGS = {"max", "min", "argmax", "argmin", "sort", "topk"}
 
 
-@rule("sort", "topk", "argsort")
+@rule("sort", "topk")
 def ranking(c: Call) -> Sequence[Dims]:
     """Entries by size along one axis: the values do not depend on its order, the positions point into it."""
     dims, position = c.dims("self"), c.axis() if c["dim"] is not None else len(c.dims("self")) - 1
@@ -60,7 +60,7 @@ def ranking(c: Call) -> Sequence[Dims]:
     return [[*dims[:position], ranks, *dims[position + 1 :]] for _ in c.op.results]
 
 
-@rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax")
+@rule("_softmax", "_log_softmax", "_safe_softmax")
 def softmax(c: Call) -> Sequence[Dims]:
     """Normalised along one axis, whatever its order."""
     dims = c.dims("self")
@@ -90,8 +90,8 @@ def triangle(c: Call) -> Sequence[Dims]:
 
 
 @rule(
-    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_batch_norm_with_update",
-    "_native_batch_norm_legit_functional", "cudnn_batch_norm", "batch_norm", "_batch_norm_no_update",
+    "native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
+    "_batch_norm_with_update", "_batch_norm_no_update",
 )  # fmt: skip
 def batch_norm(c: Call) -> Sequence[Dims]:
     """Channel by channel: gain, bias and both running statistics belong to the channel."""
@@ -109,7 +109,7 @@ def batch_norm(c: Call) -> Sequence[Dims]:
     return [[x[0], channels, *x[2:]], *rest]
 
 
-@rule("native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_norm")
+@rule("native_layer_norm", "_fused_rms_norm")
 def layer_norm(c: Call) -> Sequence[Dims]:
     """Symmetric in the normalised axes, which gain and bias share."""
     x = c.dims("input")
@@ -123,7 +123,7 @@ def layer_norm(c: Call) -> Sequence[Dims]:
     return [[*x[:outer], *inner], *rest]
 
 
-@rule("native_group_norm", "group_norm")
+@rule("native_group_norm")
 def group_norm(c: Call) -> Sequence[Dims]:
     """Symmetric inside every group of channels, and the groups among themselves."""
     x = c.dims("input")
@@ -137,13 +137,12 @@ def group_norm(c: Call) -> Sequence[Dims]:
 
 
 @rule(
-    *(f"{kind}_pool{n}d{tail}" for n in (1, 2, 3) for kind, tail in (
-        ("avg", ""), ("max", ""), ("max", "_with_indices"), ("adaptive_avg", ""), ("_adaptive_avg", ""),
-        ("adaptive_max", ""), ("lp", ""))),
-    *(f"{pad}_pad{n}d" for n in (1, 2, 3) for pad in ("reflection", "replication")),
-    "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
-    "upsample_bicubic2d", "upsample_trilinear3d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
-    "_upsample_nearest_exact3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+    "avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+    *(f"{kind}_pad{n}d" for kind in ("reflection", "replication") for n in (1, 2, 3)),
+    *(f"upsample_nearest{n}d" for n in (1, 2, 3)), *(f"_upsample_nearest_exact{n}d" for n in (1, 2, 3)),
+    "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d",
+    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
 )  # fmt: skip
 def pooling(c: Call) -> Sequence[Dims]:
     """Neighbouring positions are combined, channel by channel."""

@@ -7,7 +7,7 @@ from onebasin.discovery.axes import INSIDE, Axes, Product, is_pinned, is_uniform
 from onebasin.discovery.rules.base import Call, Dims, rule, unknown
 
 
-@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", positions="kept")
+@rule("view", "_unsafe_view", "_reshape_alias", positions="kept")
 def view(c: Call) -> Sequence[Dims]:
     """The same entries in the same order: factors are regrouped, an atom is split where a boundary falls inside."""
     return [regroup(c.axes, c.dims("self"), c.shape())]
@@ -58,7 +58,7 @@ def permute(c: Call) -> Sequence[Dims]:
     return [[dims[position] for position in c["dims"]]]
 
 
-@rule("transpose", "t", "swapaxes", positions="kept")
+@rule("transpose", "t", positions="kept")
 def transpose(c: Call) -> Sequence[Dims]:
     """Two dimensions exchanged."""
     dims = c.dims("self")
@@ -87,7 +87,7 @@ def squeeze(c: Call) -> Sequence[Dims]:
     return [[d for position, d in enumerate(dims) if position not in gone or size_of(d) > 1]]
 
 
-@rule("expand", "broadcast_to", positions="kept")
+@rule("expand", positions="kept")
 def expand(c: Call) -> Sequence[Dims]:
     """Dimensions of size 1 repeated: nothing depends on the copy's number."""
     dims, shape = c.dims("self"), c.shape()
@@ -131,7 +131,7 @@ def unbind(c: Call) -> Sequence[Dims]:
     return [d[:position] + d[position + 1 :] for d in chosen]
 
 
-@rule("split", "split_with_sizes", "chunk", positions="kept")
+@rule("split", "split_with_sizes", positions="kept")
 def split(c: Call) -> Sequence[Dims]:
     """Consecutive ranges of one dimension."""
     dims, position = c.dims("self"), c.axis()
