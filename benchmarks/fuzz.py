@@ -3,8 +3,8 @@
     python benchmarks/fuzz.py --networks 2000 --seed 0
 
 Network k of a run is drawn from `seed + k` alone, so that one that fails can be repeated by itself:
-`--networks 1 --seed K`. Prints invented symmetries and crashes as they are met, then totals. A network that takes longer
-than --limit seconds counts as a crash.
+`--networks 1 --seed K`. Prints invented symmetries and crashes as they are met, then totals. A network that takes
+longer than --limit seconds counts as a crash.
 """
 
 import argparse

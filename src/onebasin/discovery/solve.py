@@ -156,6 +156,10 @@ def _decide(solution: Solution, index_sets: Sequence[IndexSet]) -> None:
 
 def _decide_pair(solution: Solution, contexts: Contexts, restriction: Restriction, whole: Atom, part: Atom) -> None:
     axes, along = solution.axes, find(restriction.along)
+    known = solution.cases.get(whole)
+    if known is not None and find(known.along) is not along:
+        axes.unify((whole,), (part,))  # It differs along one sum already, and can be a case of one only.
+        return
     stands = (
         along.segments is not None
         and whole.segments is None
@@ -164,7 +168,7 @@ def _decide_pair(solution: Solution, contexts: Contexts, restriction: Restrictio
         and _same_axis_everywhere(solution, whole, along)
     )
     if not stands:
-        known = solution.cases.pop(whole, None)
+        solution.cases.pop(whole, None)
         for option in known.options if known is not None else ():
             axes.unify((whole,), (option.atom,))
         axes.unify((whole,), (part,))
