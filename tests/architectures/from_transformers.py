@@ -22,8 +22,7 @@ _TWO_SIDED = {
     "decoder_ffn_dim": 48,
     "vocab_size": 64,
 }
-# The default kernel for experts knows no float64.
-_EXPERTS = {"experts_implementation": "eager", "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 24}
 _VISION = {**_BASE, "image_size": 32, "patch_size": 8}
 
 
@@ -75,7 +74,7 @@ TABLE = {
     "gemma2": _causal("Gemma2", _WIDE),
     "gemma3": _causal("Gemma3", _WIDE, config="Gemma3TextConfig"),
     "phi3": _causal("Phi3"),
-    "mixtral": _causal("Mixtral", num_local_experts=4, num_experts_per_tok=2, experts_implementation="eager"),
+    "mixtral": _causal("Mixtral", num_local_experts=4, num_experts_per_tok=2),
     "qwen2_moe": _causal("Qwen2Moe", num_experts=4, shared_expert_intermediate_size=20, **_EXPERTS),
     "deepseek_v3": _causal("DeepseekV3", _BASE, num_key_value_heads=4, **_DEEPSEEK, **_EXPERTS),
     "mamba": _causal("Mamba", {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}),

@@ -1,6 +1,7 @@
 """Nested assignment against trying every element of the wreath product."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -44,18 +45,15 @@ def everything(root: Node) -> Iterator[dict[str, Index]]:
     for node in nodes(root):
         n = node.sizes[-1]
         rows = [tuple(range(n))] if node.fixed else list(itertools.permutations(range(n)))
-        choices.append(itertools.product(rows, repeat=int(np.prod(node.sizes[:-1], dtype=int))))
+        choices.append(itertools.product(rows, repeat=math.prod(node.sizes[:-1])))
     for choice in itertools.product(*choices):
         yield {n.name: np.array(rows).reshape(n.sizes) for n, rows in zip(nodes(root), choice, strict=True)}
 
 
 def count(root: Node) -> int:
     """How many elements that are."""
-    factorials = [1, 1, 2, 6, 24]
-    return int(
-        np.prod(
-            [1 if n.fixed else factorials[n.sizes[-1]] ** int(np.prod(n.sizes[:-1], dtype=int)) for n in nodes(root)]
-        )
+    return math.prod(
+        math.factorial(node.sizes[-1]) ** math.prod(node.sizes[:-1]) for node in nodes(root) if not node.fixed
     )
 
 
@@ -63,7 +61,7 @@ def count(root: Node) -> int:
 def trees(draw: DrawFn, name: str = "r", around: tuple[int, ...] = ()) -> Node:
     """Trees up to three deep, with fixed groups, groups that score nothing, and scores with many ties."""
     sizes = (*around, draw(st.integers(1, 3)))
-    m = int(np.prod(sizes))
+    m = math.prod(sizes)
     generator = np.random.default_rng(draw(st.integers(0, 1000)))
     similarity = draw(
         st.sampled_from([generator.normal(size=(m, m)), generator.integers(-2, 2, (m, m)).astype(float), None])
