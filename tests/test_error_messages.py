@@ -274,6 +274,11 @@ ROWS: list[Row] = [
         r"^weights: expected two models and one number lam for lerp, found 1 models and 1 numbers; use mean for other",
     ),
     (
+        lambda: merge([W, W], "lerp", [float("nan")]),
+        OptionError,
+        r"^weights: expected a finite lam, found nan; pass 0 for the first model",
+    ),
+    (
         lambda: merge([W, W], weights=[1]),
         OptionError,
         r"^weights: expected 2 numbers with a positive sum, found \[1\]; pass one weight a model",

@@ -139,7 +139,6 @@ def test_what_is_no_permutation_is_refused(index: object) -> None:
         Permutation(index)
 
 
-@pytest.mark.xfail(reason="the number is that of a stand-in", strict=True)
 def test_messages_tell_the_right_range() -> None:
     """Three numbers that are not whole are told to be 0 to 2."""
     with pytest.raises(SymmetryError, match="from 0 to 2 once"):

@@ -34,8 +34,8 @@ class Permutation:
         except ValueError:  # rows of different lengths
             given = np.asarray(None)
         whole = given.dtype.kind in "iu" or given.size == 0
-        array = np.array(given if whole else [-1], dtype=np.int64, ndmin=1)
-        n = array.shape[-1]
+        n = given.shape[-1] if given.ndim else 1
+        array = np.array(given if whole else [-1] * n, dtype=np.int64, ndmin=1)
         if not (np.sort(array.reshape(-1, n) if n else array) == np.arange(n)).all():
             raise SymmetryError(
                 "permutation",

@@ -337,9 +337,6 @@ def test_infinities_that_both_ends_share_are_kept() -> None:
     assert profile.loss == (1.0, 1.0, 1.0)
 
 
-@pytest.mark.xfail(
-    reason="complex tensors stay those of a, and halves are rounded before they are widened", strict=True
-)
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.float16], ids=str)
 def test_the_line_has_the_precision_of_the_model(dtype: torch.dtype) -> None:
     """Complex weights lie on the line, too, and of half precision checkpoints the model gets its own precision."""

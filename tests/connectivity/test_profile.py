@@ -43,8 +43,8 @@ def test_barriers_are_the_highest_rise(profile: PathProfile, baseline: str) -> N
     if profile.error:
         assert profile.error_barrier(baseline) == pytest.approx(highest(profile, profile.error, baseline))
     assert profile.loss_barrier() == profile.loss_barrier("linear") >= 0
-    assert profile.loss_barrier("worst") <= profile.loss_barrier("mean")
-    assert profile.loss_barrier("worst") <= profile.loss_barrier("linear")
+    assert profile.loss_barrier("worst") <= profile.loss_barrier("mean") + 1e-9
+    assert profile.loss_barrier("worst") <= profile.loss_barrier("linear") + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,6 @@ def test_wrong_fields_are_refused(tmp_path: Path, changes: dict[str, object]) ->
         PathProfile.load(tmp_path / "path.json")
 
 
-@pytest.mark.xfail(reason="losses are named for errors, and true counts as a number", strict=True)
 @pytest.mark.parametrize(("name", "value"), [("error", [1]), ("count", True)])
 def test_the_wrong_field_is_named(tmp_path: Path, name: str, value: object) -> None:
     """The field that is wrong is the one that is named."""

@@ -16,7 +16,7 @@ from onebasin.checkpoint import Checkpoint, Source, load_params
 from onebasin.errors import CheckpointError, MismatchError, OptionError
 from onebasin.json_file import read_json, write_json
 from onebasin.merging import reestimate_batchnorm
-from onebasin.merging.average import lerp
+from onebasin.merging.average import lerp, round_once
 from onebasin.merging.batchnorm import Evaluate, batchnorm_layers
 from onebasin.modes import in_mode
 from onebasin.progress import Progress, Report, silent
@@ -89,7 +89,7 @@ class PathProfile:
         lams = np.array(self.lams)
         values = np.array(self.loss if what == "loss" else self.error)
         ends = {
-            "linear": (1 - lams) * values[0] + lams * values[-1],
+            "linear": values[0] + lams * (values[-1] - values[0]),
             "mean": np.full_like(lams, (values[0] + values[-1]) / 2),
             "worst": np.full_like(lams, max(values[0], values[-1])),
         }
@@ -134,12 +134,13 @@ class PathProfile:
                 remedy="pass a file that PathProfile.save wrote",
             )
         lams, loss, error = (_numbers(data[name], f"{path}: {name}") for name in ("lams", "loss", "error"))
-        if len(lams) != len(loss) or len(error) not in (0, len(lams)):
-            raise CheckpointError(
-                f"{path}: loss", expected=f"{len(lams)} numbers", found=str(len(loss)), remedy="correct the file"
-            )
+        for name, row in (("loss", loss), ("error", error or lams)):
+            if len(row) != len(lams):
+                raise CheckpointError(
+                    f"{path}: {name}", expected=f"{len(lams)} numbers", found=str(len(row)), remedy="correct the file"
+                )
         for name, kind in (("count", int), ("batchnorm", str), ("complete", bool)):
-            if not isinstance(data[name], kind):
+            if type(data[name]) is not kind:
                 raise CheckpointError(
                     f"{path}: {name}", expected=kind.__name__, found=repr(data[name]), remedy="correct the file"
                 )
@@ -271,9 +272,10 @@ def write_point(model: nn.Module, a: Mapping[str, Tensor], b: Mapping[str, Tenso
     """Write `(1 - lam) a + lam b` into a model's tensors, exactly `a` at 0 and `b` at 1; integers come from `a`."""
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                ends = [params[name].to(tensor.device) for params in (a, b)]
-                tensor.copy_(lerp(ends, [1 - lam, lam]))
+            if tensor.is_floating_point() or tensor.is_complex():
+                wide = torch.complex128 if tensor.is_complex() else torch.float64
+                ends = [params[name].to(tensor.device, wide) for params in (a, b)]
+                tensor.copy_(round_once(lerp(ends, [1 - lam, lam]), tensor.dtype))
             elif name in a:
                 tensor.copy_(a[name])
 

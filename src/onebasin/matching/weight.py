@@ -163,14 +163,12 @@ class _State:
     def _scores(self, block: _Block, free: frozenset[str]) -> dict[str, Tensor]:
         """For every free group of the tree, member against member; nested groups are counted through the innermost.
 
-        A part that a rival shares is counted for the free one of the two.
+        Groups that wait for their turn stay as they are: they are summed over like any other dimension.
         """
         scores: dict[str, Tensor] = {}
         for item in block.scored:
-            for dim, context in _innermost(item.part, block.names, self.symmetry.groups).items():
+            for dim, context in _innermost(item.part, free, self.symmetry.groups).items():
                 name = str(item.part.factors[dim])
-                if name not in free:
-                    continue
                 found = inner_products(item.a, item.b, (*context, dim))
                 scores[name] = scores[name] + found if name in scores else found
         return scores

@@ -69,12 +69,16 @@ def _shares(method: str, count: int, weights: Sequence[float] | None) -> list[fl
         raise OptionError("models", expected="at least one model", found="none", remedy="pass the models to merge")
     if method == "lerp":
         lam = [0.5] if weights is None else list(weights)
-        if count != 2 or len(lam) != 1 or not math.isfinite(lam[0]):  # noqa: PLR2004 - a line has two ends
+        if count != 2 or len(lam) != 1:  # noqa: PLR2004 - a line has two ends
             raise OptionError(
                 "weights",
                 expected="two models and one number lam for lerp",
                 found=f"{count} models and {len(lam)} numbers",
                 remedy="use mean for other counts",
+            )
+        if not math.isfinite(lam[0]):
+            raise OptionError(
+                "weights", expected="a finite lam", found=str(lam[0]), remedy="pass 0 for the first model"
             )
         return [1 - lam[0], lam[0]]
     shares = [1.0] * count if weights is None else list(weights)

@@ -14,6 +14,9 @@ Evaluate = Callable[[nn.Module, object], dict[str, Tensor]]
 """Runs a model on one batch and returns sums over it, at least `loss` and `count`."""
 
 
+_END = object()
+
+
 def batchnorm_layers(model: nn.Module) -> list[_BatchNorm]:
     """The layers of a model that keep running statistics."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
@@ -51,8 +54,8 @@ def reestimate_batchnorm(
     if samples is not None and samples < 1:
         raise OptionError("samples", expected="1 or more", found=str(samples), remedy="raise it or pass None")
     rest = iter(batches)
-    first = next(rest, None)
-    if first is None:
+    first = next(rest, _END)
+    if first is _END:
         raise OptionError("batches", expected="at least one batch", found="none", remedy="pass data to estimate from")
     modes = [(module, module.training) for module in model.modules()]
     momenta = [layer.momentum for layer in layers]
