@@ -195,6 +195,18 @@ class Part:
         offset = sum(step * block.offset for step, block in zip(tensor.stride(), self.blocks, strict=True))
         return torch.as_strided(tensor, self.sizes, strides, tensor.storage_offset() + offset)
 
+    def sliced(self, dims: Sequence[int], count: int) -> "Part":
+        """The part that `count` slices along `dims` are: their number first, then all other dimensions in order."""
+        blocks = [Block((count,), (count,), (1,), 0)]
+        first = 0
+        for block in self.blocks:
+            kept = [k for k in range(len(block.factors)) if first + k not in dims]
+            first += len(block.factors)
+            rows = (block.factors, block.sizes, block.strides)
+            factors, sizes, strides = (tuple(row[k] for k in kept) for row in rows)
+            blocks.append(Block(factors, sizes, strides, block.offset))
+        return Part(self.tensor, tuple(blocks))
+
     def context(self, dim: int, inside: Sequence[str]) -> tuple[int, ...]:
         """The dimensions that tell which permutation of a nested group applies at dimension `dim`.
 

@@ -407,6 +407,17 @@ class Matching:
             inverted[group.name] = Permutation(index)
         return Matching(self.symmetry, {name: inverted[name] for name in self.permutations})
 
+    def members(self, name: str) -> NDArray[np.int64]:
+        """Where every member of a group is taken from, counted over all members of the groups around it.
+
+        Returns:
+            `[m]` int64, m the product of the sizes of the groups around and its own; members are numbered row by row.
+        """
+        group = self.symmetry.groups[name]
+        rows = np.broadcast_arrays(*self._context(name), self.permutations[name].index)
+        sizes = (*self.symmetry.context_sizes(group), group.size)
+        return np.ravel_multi_index(tuple(rows), sizes).reshape(-1)
+
     def _context(self, name: str) -> tuple[NDArray[np.int64], ...]:
         group = self.symmetry.groups[name]
         return tuple(axis[..., None] for axis in _gather(group, self.symmetry.groups, self.permutations))

@@ -7,11 +7,17 @@ from torch import Tensor, nn
 
 from onebasin.checkpoint import check_finite, load_params
 from onebasin.errors import MismatchError, OptionError
-from onebasin.matching.weight import weight_matching
+from onebasin.matching.ascent import ascend
+from onebasin.matching.problem import Problem
 from onebasin.progress import Report, silent
 from onebasin.symmetry import Matching, Symmetry
 
-METHODS = {"weight": weight_matching}
+
+def _weight(a, b, symmetry, seed, max_sweeps, progress):
+    return ascend(Problem.of(a, b, symmetry), symmetry.identity(), seed, max_sweeps, progress)
+
+
+METHODS = {"weight": _weight}
 """The matching algorithms by name; each takes (a, b, symmetry, seed, max_sweeps, progress)."""
 
 

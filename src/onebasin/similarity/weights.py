@@ -1,46 +1,47 @@
 """Weight similarity: inner products of the weights of every pair of units (Ainsworth et al., section 3.2)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from math import prod
 
 import torch
 from torch import Tensor
 
-from onebasin.layout import Part
-from onebasin.symmetry import Symmetry
+from onebasin.parallel import product
+
+_CHUNK = 2**17
+"""So many entries are converted to float64 at a time."""
 
 
-def scored_parts(symmetry: Symmetry, params: Mapping[str, Tensor]) -> dict[str, list[Part]]:
-    """The parts that carry information about the groups, by tensor.
-
-    Left out are buffers (BatchNorm's running statistics are moved, not scored), tensors without a moving axis, and all
-    but one name of tied tensors.
-    """
-    repeated = {name for row in symmetry.tied for name in [n for n in row if n in params][1:]}
-    chosen: dict[str, list[Part]] = {}
-    for name in symmetry.layouts:
-        if name not in params or name in symmetry.buffers or name in repeated:
-            continue
-        if any(layout.groups for layout in symmetry.layouts[name]):
-            chosen[name] = symmetry.parts(name)
-    return chosen
-
-
-def inner_products(a: Tensor, b: Tensor, dims: Sequence[int]) -> Tensor:
+def inner_products(a: Tensor, b: Tensor, dims: Sequence[int], pool: Executor | None = None) -> Tensor:
     """Inner products of every slice of `a` with every slice of `b`.
 
     Args:
-        a: floating tensor of any shape.
+        a: floating tensor of any shape and strides.
         b: the same shape and dtype.
         dims: the dimensions that number the slices; all others are summed over.
+        pool: threads to share the work; see `onebasin.parallel`.
 
     Returns:
-        `[m, m]` float64 with m the product of the sizes of `dims`: entry `[i, j]` is the sum over all other dimensions
-        of `a` at i times `b` at j. Products are taken in the dtype of `a`.
+        `[m, m]` with m the product of the sizes of `dims`: entry `[i, j]` is the sum over all other dimensions of `a`
+        at i times `b` at j; float64 where `a` is, float32 otherwise.
     """
-    rest = [dim for dim in range(a.ndim) if dim not in dims]
-    rows = prod(a.shape[dim] for dim in dims)
-    order = [*dims, *rest]
-    left = a.permute(order).reshape(rows, -1)
-    right = b.permute(order).reshape(rows, -1)
-    return torch.mm(left, right.T).double()
+    return product(matrix(a, dims), matrix(b, dims), pool)
+
+
+def matrix(tensor: Tensor, dims: Sequence[int]) -> Tensor:
+    """The slices of a tensor as rows: `[m, rest]` with m the product of the sizes of `dims`, float32 or float64.
+
+    A view where the memory allows it.
+    """
+    rest = [dim for dim in range(tensor.ndim) if dim not in dims]
+    rows = prod(tensor.shape[dim] for dim in dims)
+    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return tensor.to(dtype).permute([*dims, *rest]).reshape(rows, -1)
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    """The sum of the products of all entries, in float64, a piece at a time that fits a cache."""
+    left, right = a.reshape(-1), b.reshape(-1)
+    pieces = zip(left.split(_CHUNK), right.split(_CHUNK), strict=True)
+    return sum(float(torch.dot(x.double(), y.double())) for x, y in pieces)

@@ -1,0 +1,269 @@
+"""Weight matching: coordinate ascent on a sum of bilinear assignment problems (Ainsworth et al. 2023, section 3.2).
+
+The objective (see `onebasin.matching.problem`) is linear in one P_l while the others are fixed: every step is one linear
+assignment problem, solved exactly, so that the objective never falls. Groups nested in others (units inside heads) are
+solved together with them.
+
+Steps are taken in aligned coordinates: B is seen permuted by what was found so far, so that a step looks for a
+*relative* reordering. No permuted copy of B is kept. Between two steps of one group few units of its neighbours have moved; only what they contribute
+is computed again, and the assignment starts from the prices of the last one.
+"""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onebasin.apply import permute_part
+from onebasin.assignment import Node, solve_nested
+from onebasin.matching.moves import Move
+from onebasin.matching.problem import Mode, Problem, Term, Tree, turns
+from onebasin.parallel import workers
+from onebasin.permutation import Permutation
+from onebasin.progress import Progress, Report, silent
+from onebasin.similarity import inner_products
+from onebasin.symmetry import Matching, Status
+
+_GAIN = 1e-12
+"""The smallest gain, relative to the product of both networks' norms, that counts: smaller ones are rounding."""
+_SURE = 1e-6
+"""From this gain on, relative likewise, the rounding of float32 scores is out of the question."""
+_MOSTLY = 0.5
+"""From this share of members moved on, a neighbour's scores are computed anew rather than corrected."""
+_CORRECTIONS = 32
+"""So many terms are corrected before a score is computed anew: float32 sums drift."""
+
+
+def ascend(
+    problem: Problem, start: Matching, seed: int, max_sweeps: int, progress: Report = silent, stage: str = "matching"
+) -> Matching:
+    """Coordinate ascent from `start` until no tree of groups can be reordered better; see the module's text.
+
+    Args:
+        problem: what to maximise.
+        start: where to begin; the identity for plain weight matching.
+        seed: of the order in which trees are visited.
+        max_sweeps: the largest number of passes over all trees.
+        progress: called after every sweep.
+        stage: its name for `progress`.
+
+    Returns:
+        the matching, with the objective after every sweep.
+    """
+    started = time.perf_counter()
+    generator = np.random.default_rng(seed)
+    with workers() as pool:
+        state = _State(problem, start, pool)
+        history, status = [state.objective], Status.MAX_SWEEPS
+        try:
+            for sweep in range(max_sweeps):
+                improved = False
+                for position in generator.permutation(len(problem.trees)):
+                    for step in state.steps[position]:
+                        improved |= state.take(step)
+                history.append(state.measure())
+                progress(Progress(stage, sweep + 1, None, f"objective {state.objective:.6g}"))
+                if not improved:
+                    status = Status.CONVERGED
+                    break
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+    return state.current.replace(
+        objective=state.objective,
+        history=tuple(history),
+        status=status,
+        seconds={**state.seconds, "total": time.perf_counter() - started},
+        method="weight",
+        seed=seed,
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Score:
+    """Members of one group against each other, in aligned coordinates.
+
+    Attributes:
+        group: whose members.
+        terms: where they are, and at which dimensions.
+        value: `[m, m]`; None where it has to be computed anew.
+        corrections: how often it was corrected since it was computed.
+        settled: whether its step has been solved since it last changed.
+    """
+
+    group: str
+    terms: list[tuple[Term, Mode]]
+    value: Tensor | None = None
+    corrections: int = 0
+    settled: bool = False
+
+    def correct(self, change: Tensor | None) -> None:
+        """Add what a neighbour's move has changed; None forgets the score."""
+        self.settled = False
+        if change is None or self.value is None or self.corrections == _CORRECTIONS:
+            self.value = None
+        else:
+            self.value += change
+            self.corrections += 1
+
+
+@dataclass(slots=True, eq=False)
+class _Step:
+    """Some groups of one tree that are solved together."""
+
+    tree: Tree
+    free: frozenset[str]
+    scores: dict[str, _Score]
+
+    @property
+    def terms(self) -> list[tuple[Term, Mode]]:
+        """What it moves."""
+        return [place for score in self.scores.values() for place in score.terms]
+
+    @property
+    def linear(self) -> bool:
+        """Whether the objective is linear in these groups: none stands on two axes of a term."""
+        terms = [id(term) for term, _ in self.terms]
+        return len(terms) == len(set(terms))
+
+
+class _State:
+    """What the search has reached."""
+
+    def __init__(self, problem: Problem, start: Matching, pool: Executor | None) -> None:
+        self.current = start
+        self.seconds = {"similarity": 0.0, "assignment": 0.0, "apply": 0.0}
+        self._problem, self._groups, self._pool = problem, problem.symmetry.groups, pool
+        self._still = problem.symmetry.identity().permutations
+        self.steps = [self._plan(tree) for tree in problem.trees]
+        self._touching: dict[int, list[tuple[_Score, Mode]]] = {id(term): [] for term in problem.terms}
+        for step in (step for row in self.steps for step in row):
+            for score in step.scores.values():
+                for term, mode in score.terms:
+                    self._touching[id(term)].append((score, mode))
+        self._scale = problem.scale
+        self.objective, self._known = 0.0, False
+        self.measure()
+
+    def _plan(self, tree: Tree) -> list[_Step]:
+        steps = []
+        for free in turns(tree, self._problem.terms, self._groups):
+            step = _Step(tree, free, {name: _Score(name, []) for name in self._problem.linear.keys() & free})
+            for term in self._problem.terms:
+                for mode in term.modes(self._groups, free):
+                    step.scores.setdefault(mode.group, _Score(mode.group, [])).terms.append((term, mode))
+            steps.append(step)
+        return steps
+
+    def measure(self) -> float:
+        """The objective, in float64: computed from scratch where a large move has left it unknown."""
+        if not self._known:
+            self.objective, self._known = self._problem.objective(self.current), True
+        return self.objective
+
+    def take(self, step: _Step) -> bool:
+        """Reorder the free groups of one tree as well as possible, all others fixed; whether the objective grew."""
+        if all(score.settled for score in step.scores.values()):
+            return False
+        times = [time.perf_counter()]
+        for score in step.scores.values():
+            if score.value is None:
+                self._compute(score)
+        times.append(time.perf_counter())
+        found = solve_nested(_node(step.tree, step.scores, step.free))
+        times.append(time.perf_counter())
+        improved = self._accept(step, {name: Permutation(found[name]) for name in step.tree.names})
+        for score in step.scores.values():
+            score.settled = step.linear or not improved
+        times.append(time.perf_counter())
+        for part, begin, end in zip(self.seconds, times, times[1:], strict=False):
+            self.seconds[part] += end - begin
+        return improved
+
+    def _compute(self, score: _Score) -> None:
+        """Compute a score from scratch: columns as B was given where possible, since reordering them is cheaper."""
+        given = self._problem.linear.get(score.group)
+        aligned: Tensor | None = None
+        for term, mode in score.terms:
+            apart = term.apart(mode, self._groups)
+            b = permute_part(term.b, term.part, self._groups, self.current.permutations, mode.dims if apart else ())
+            found = inner_products(term.a, b, mode.dims, self._pool).mul_(term.weight)
+            if apart:
+                given = found if given is None else given + found
+            else:
+                aligned = found if aligned is None else aligned + found
+        if given is not None:
+            columns = torch.from_numpy(self.current.members(score.group)).to(given.device)
+            given = given.index_select(1, columns)
+            aligned = given if aligned is None else aligned + given
+        score.value, score.corrections = aligned, 0
+
+    def _accept(self, step: _Step, relative: dict[str, Permutation]) -> bool:
+        """Move B by a relative reordering if the objective grows."""
+        if all(permutation.is_identity for permutation in relative.values()):
+            return False
+        element = Matching(self._problem.symmetry, {**self._still, **relative})
+        index = {name: torch.from_numpy(element.members(name)) for name in step.scores}
+        moved = element.compose(self.current)
+        gain = sum(_gain(score.value, index[name]) for name, score in step.scores.items())
+        if not step.linear:
+            gain = self._problem.objective(moved) - self._problem.objective(self.current)
+        elif gain < _SURE * self._scale:
+            gain = sum(self._move(term, mode, index).gain() for term, mode in step.terms) + self._gain(index)
+        if gain <= _GAIN * self._scale:
+            return False
+        self._correct(step, index)
+        self.current = moved
+        return True
+
+    def _gain(self, index: Mapping[str, Tensor]) -> float:
+        """What the linear scores gain."""
+        gain = 0.0
+        for name in self._problem.linear.keys() & index.keys():
+            columns = torch.from_numpy(self.current.members(name))
+            gain += _gain(self._problem.linear[name][:, columns], index[name])
+        return gain
+
+    def _move(self, term: Term, mode: Mode, index: Mapping[str, Tensor]) -> Move:
+        return Move.of(term, mode, index[mode.group], self._groups, self.current)
+
+    def _correct(self, step: _Step, index: Mapping[str, Tensor]) -> None:
+        """Bring all scores and the objective up to date, before B moves."""
+        own = {id(score) for score in step.scores.values()}
+        for name, score in step.scores.items():
+            value = score.value
+            score.value = None if value is None or not step.linear else value[:, index[name].to(value.device)]
+        gain = self._gain(index)
+        for term, mode in step.terms:
+            relative = index[mode.group]
+            still = float((relative == torch.arange(len(relative))).float().mean())
+            few = step.linear and still >= 1 - _MOSTLY
+            move = self._move(term, mode, index) if few else None
+            gain += 0.0 if move is None else move.gain()
+            self._known = self._known and few
+            for score, other in self._touching[id(term)]:
+                if id(score) not in own:
+                    score.correct(move.change(other.dims, self._pool) if move and score.value is not None else None)
+        self.objective += gain
+
+
+def _gain(value: Tensor | None, index: Tensor) -> float:
+    if value is None:
+        return 0.0
+    rows = torch.arange(len(index), device=value.device)
+    return float((value[rows, index.to(value.device)].double() - value.diagonal().double()).sum())
+
+
+def _node(tree: Tree, scores: Mapping[str, _Score], free: frozenset[str], around: tuple[int, ...] = ()) -> Node:
+    sizes = (*around, tree.group.size)
+    score = None if tree.held or tree.group.name not in scores else scores[tree.group.name].value
+    return Node(
+        tree.group.name,
+        sizes,
+        None if score is None else score.cpu().numpy(),
+        tuple(_node(child, scores, free, sizes) for child in tree.children),
+        fixed=tree.held or tree.group.fixed or tree.group.name not in free,
+    )

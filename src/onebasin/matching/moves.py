@@ -1,0 +1,96 @@
+"""What a reordering changes: the slices of a term that move, and what they were worth."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onebasin.apply import permute_part
+from onebasin.layout import AxisGroup
+from onebasin.matching.problem import Mode, Term
+from onebasin.similarity import dot, inner_products
+from onebasin.symmetry import Matching
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The slices of one term that a relative reordering of one group changes.
+
+    Attributes:
+        term: the term.
+        dims: the dimensions that number the slices.
+        a: A's slices, `[k, rest...]`: the slices first, then all other dimensions in order.
+        old: B's slices that stand there, in aligned coordinates.
+        new: B's slices that come there.
+    """
+
+    term: Term
+    dims: tuple[int, ...]
+    a: Tensor
+    old: Tensor
+    new: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        term: Term,
+        mode: Mode,
+        index: Tensor,
+        groups: Mapping[str, AxisGroup],
+        current: Matching,
+    ) -> "Move":
+        """Gather the slices.
+
+        Args:
+            term: the term.
+            mode: the one place where the group reorders it.
+            index: `[m]` relative, in gather form: where each member comes from in aligned coordinates.
+            groups: every group of the symmetry.
+            current: what aligns B so far.
+        """
+        places = (index != torch.arange(len(index))).nonzero().reshape(-1)
+        a, comes = slices(term.a, mode.dims, places), index[places]
+        if not term.apart(mode, groups):
+            b = permute_part(term.b, term.part, groups, current.permutations)
+            return cls(term, mode.dims, a, slices(b, mode.dims, places), slices(b, mode.dims, comes))
+        # Only the slices are gathered and aligned, not the whole term.
+        given = torch.from_numpy(current.members(mode.group))
+        part = term.part.sliced(mode.dims, len(places))
+        old, new = (
+            permute_part(slices(term.b, mode.dims, given[where]), part, groups, current.permutations)
+            for where in (places, comes)
+        )
+        return cls(term, mode.dims, a, old, new)
+
+    def gain(self) -> float:
+        """What the term gains, in float64."""
+        return self.term.weight * (dot(self.a, self.new) - dot(self.a, self.old))
+
+    def change(self, dims: Sequence[int], pool: Executor | None) -> Tensor | None:
+        """How the scores of other dimensions change; None where they are not apart from these."""
+        if set(dims) & set(self.dims):
+            return None
+        rest = [dim for dim in range(self.term.a.ndim) if dim not in self.dims]
+        where = [1 + rest.index(dim) for dim in dims]
+        dtype = torch.float64 if self.a.dtype == torch.float64 else torch.float32
+        difference = self.new.to(dtype) - self.old.to(dtype)
+        return inner_products(self.a.to(dtype), difference, where, pool).mul_(self.term.weight)
+
+
+def slices(tensor: Tensor, dims: tuple[int, ...], places: Tensor) -> Tensor:
+    """The slices of a tensor at some members: `[k, rest...]`.
+
+    Args:
+        tensor: any.
+        dims: the dimensions that number the members, read row by row.
+        places: `[k]` int64.
+    """
+    places = places.to(tensor.device)
+    if len(dims) == 1:
+        return tensor.index_select(dims[0], places).movedim(dims[0], 0)
+    rest = [dim for dim in range(tensor.ndim) if dim not in dims]
+    where = np.unravel_index(places.cpu().numpy(), [tensor.shape[dim] for dim in dims])
+    return tensor.permute([*dims, *rest])[tuple(torch.from_numpy(w).to(tensor.device) for w in where)]

@@ -1,0 +1,53 @@
+"""Threads whose number does not change a result.
+
+A matrix product sums in another order when it is spread over another number of threads, and a search that compares
+nearly equal sums may then take another way. So products are cut into blocks of a fixed size, every block is one thread's
+work, and a pool of threads takes the blocks.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_ROWS = 256
+"""Rows of a product that one thread computes: fixed, so that the blocks do not depend on the number of threads."""
+
+
+@contextmanager
+def workers() -> Iterator[Executor | None]:
+    """A pool as wide as PyTorch's own number of threads, which is 1 inside; None where that was 1 already."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield None
+        return
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def product(left: Tensor, right: Tensor, pool: Executor | None) -> Tensor:
+    """`left @ right.T` of two matrices, the same for any number of threads.
+
+    Args:
+        left: `[n, k]`.
+        right: `[m, k]`, of the same dtype and device.
+        pool: as `workers` gives it; work on an accelerator does not need it.
+    """
+    if pool is None or left.is_cuda or len(left) <= _ROWS:
+        if left.is_cuda or len(left) <= _ROWS:
+            return left @ right.T
+    result = left.new_empty(len(left), len(right))
+    blocks = [slice(i, i + _ROWS) for i in range(0, len(left), _ROWS)]
+
+    def work(rows: slice) -> None:
+        torch.mm(left[rows], right.T, out=result[rows])
+
+    for _ in pool.map(work, blocks) if pool is not None else map(work, blocks):
+        pass
+    return result
