@@ -141,7 +141,7 @@ class _State:
         times = [time.perf_counter()]
         scores = self._scores(block, free)
         times.append(time.perf_counter())
-        index = solve_nested(_node(block.tree, scores, free))
+        index = solve_nested(_node(block.tree, scores, free)).index
         times.append(time.perf_counter())
         relative = {name: Permutation(index[name]) for name in block.names}
         moved = [permute_part(item.b, item.part, self.symmetry.groups, relative) for item in block.scored]
