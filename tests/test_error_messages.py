@@ -31,7 +31,7 @@ from onebasin import (
     profile_path,
     reestimate_batchnorm,
 )
-from onebasin.assignment import solve
+from onebasin.assignment import solve, solve_each
 from onebasin.errors import CheckpointError, MismatchError, OneBasinError, OptionError, SymmetryError
 from onebasin.json_file import read_json
 from strategies import written
@@ -256,6 +256,16 @@ ROWS: list[Row] = [
         lambda: solve(np.array([[np.nan]])),
         MismatchError,
         r"^similarity\[0, 0\]: expected a finite number, found nan; look for NaN or overflow in the weights",
+    ),
+    (
+        lambda: solve(np.eye(2), warm=solve(np.eye(3))),
+        MismatchError,
+        r"^warm: expected the matching of a problem of 2 units, found 3 units; pass what the same problem gave before",
+    ),
+    (
+        lambda: solve_each(np.zeros((2, 3))),
+        MismatchError,
+        r"^similarity: expected square matrices, found shape \(2, 3\); pass",
     ),
     # matching
     (lambda: match(W, W, S, "x"), OptionError, r"^method: expected weight, found 'x'; choose one of them"),

@@ -1,38 +1,172 @@
-"""The linear assignment problem, solved exactly."""
+"""The linear assignment problem, solved exactly: by the compiled kernel, or by SciPy where it was not built.
+
+Both hand over the same three things: an optimal matching, prices of the columns that prove it, and what every row can
+gain at most at these prices. Value, bound and the choice between equally good matchings are made from them here, once.
+"""
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onebasin.assignment.fallback import solve_by_scipy
 from onebasin.errors import MismatchError
 
+_BUILT = "onebasin.assignment._kernel"
+_kernel = importlib.import_module(_BUILT) if importlib.util.find_spec(_BUILT) else None
 
-def solve(similarity: NDArray[np.float64]) -> NDArray[np.int64]:
+PATHS: tuple[str, ...] = ("scipy", *(_kernel.paths() if _kernel else ()))
+"""The ways of solving on this machine, the fastest last; all give an optimum. The kernel's give the same one."""
+
+_LARGEST = 1e300
+_ROUNDING = 2.0**-50
+
+Scores = NDArray[np.float32] | NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """An optimal matching, with a certificate.
+
+    Attributes:
+        index: `[n]` int64 in gather form: unit `i` of the result is `b`'s unit `index[i]`.
+        value: the sum of `similarity[i, index[i]]`, in float64.
+        bound: no permutation scores more: `value` <= optimum <= `bound`; computed in float64 from the prices, by
+            sum of prices + sum over i of max over j of (similarity[i, j] - prices[j]).
+        prices: `[n]` float64, column potentials in the middle of the range in which they prove the matching: the start
+            for the next, similar problem.
+    """
+
+    index: NDArray[np.int64]
+    value: float
+    bound: float
+    prices: NDArray[np.float64]
+
+
+def solve(similarity: Scores, warm: Assignment | None = None) -> Assignment:
     """The permutation that maximises the sum of `similarity[i, index[i]]`.
 
-    SciPy's modified Jonker-Volgenant algorithm (Crouse, 2016), O(n^3) in the worst case.
+    Where several permutations score the same, that of `warm` is kept, or the identity: wherever a cycle of units could
+    as well stay, it stays.
 
     Args:
-        similarity: `[n, n]`, entry `[i, j]` scores unit `i` of `a` against unit `j` of `b`; finite. Not modified.
+        similarity: `[n, n]` float32 or float64, entry `[i, j]` scores unit `i` of `a` against unit `j` of `b`; finite.
+            Not modified.
+        warm: what this function returned for a similar problem of the same size: faster then, and of the same value.
 
     Returns:
-        `[n]` int64 in gather form: unit `i` of the result is `b`'s unit `index[i]`.
+        the matching with its value, an upper bound on the value of all matchings, and prices for the next solve.
 
     Raises:
-        MismatchError: if the matrix is not square or not finite (names the first entry at fault).
+        MismatchError: if the matrix is not square or not finite (names the first entry at fault), or if `warm` has
+            another size.
     """
-    # Imported here, so that `import onebasin` stays light.
-    from scipy.optimize import linear_sum_assignment
-
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:  # noqa: PLR2004 - a matrix
         raise MismatchError(
             "similarity", expected="a square matrix", found=f"shape {similarity.shape}", remedy="pass [n, n] scores"
         )
-    if not np.isfinite(similarity).all():
-        i, j = np.argwhere(~np.isfinite(similarity))[0]
+    n = len(similarity)
+    if warm is not None and len(warm.index) != n:
         raise MismatchError(
-            f"similarity[{i}, {j}]",
-            expected="a finite number",
-            found=str(similarity[i, j]),
+            "warm",
+            expected=f"the matching of a problem of {n} units",
+            found=f"{len(warm.index)} units",
+            remedy="pass what the same problem gave before",
+        )
+    batch = _plain(similarity)[None]
+    kept = np.arange(n)[None] if warm is None else warm.index[None]
+    index, prices, best = _solved(batch, kept, None if warm is None else warm.prices[None], certify=True)
+    index = _settled(batch, index, kept)
+    value = float(_picked(batch, index).sum())
+    bound = float(best.sum() + prices.sum())
+    return Assignment(index[0], value, max(value, bound), prices[0])
+
+
+def solve_each(similarity: Scores) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Many independent problems in one call.
+
+    Args:
+        similarity: `[k, n, n]` float32 or float64, finite. Not modified.
+
+    Returns:
+        the optimal permutations, `[k, n]` int64 in gather form, chosen as by `solve`, and their values, `[k]` float64.
+
+    Raises:
+        MismatchError: if the matrices are not square or not finite (names the first entry at fault).
+    """
+    if similarity.ndim != 3 or similarity.shape[1] != similarity.shape[2]:  # noqa: PLR2004 - matrices
+        raise MismatchError(
+            "similarity", expected="square matrices", found=f"shape {similarity.shape}", remedy="pass [k, n, n] scores"
+        )
+    batch = _plain(similarity)
+    kept = np.broadcast_to(np.arange(batch.shape[1]), batch.shape[:2])
+    index, _, _ = _solved(batch, kept, None, certify=False)
+    index = _settled(batch, index, kept)
+    return index, _picked(batch, index).sum(axis=1)
+
+
+def _plain(similarity: Scores) -> Scores:
+    """The scores as the kernel reads them: rows of float32 or float64 one behind the other."""
+    if similarity.dtype == np.float32:
+        return np.ascontiguousarray(similarity, np.float32)
+    return np.ascontiguousarray(similarity, np.float64)
+
+
+_Solved = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _solved(
+    batch: Scores,
+    kept: NDArray[np.int64],
+    start: NDArray[np.float64] | None,
+    *,
+    certify: bool,
+    path: str = PATHS[-1],
+) -> _Solved:
+    """Optimal matchings `[k, n]`, prices `[k, n]`, and `[k, n]` the largest `similarity - prices` of every row."""
+    index = np.array(kept, np.int64, order="C")
+    prices = np.zeros(index.shape) if start is None else np.array(start, np.float64, order="C")
+    best = np.zeros(index.shape)
+    if path == "scipy":
+        wrong = ~(np.abs(batch) <= np.float64(_LARGEST))
+        bad = int(wrong.argmax()) if wrong.any() else -1
+        if bad < 0:
+            solve_by_scipy(batch, index, prices, best, certify=certify)
+    else:
+        bad = _kernel.solve(batch, index, prices, best, start is not None, certify, path)  # type: ignore[union-attr]
+    if bad >= 0:
+        place = np.unravel_index(bad, batch.shape)
+        entry = ", ".join(str(p) for p in (place if len(batch) > 1 else place[1:]))
+        found = batch[place]
+        raise MismatchError(
+            f"similarity[{entry}]",
+            expected=f"a number of at most {_LARGEST:g}" if np.isfinite(found) else "a finite number",
+            found=str(found),
             remedy="look for NaN or overflow in the weights or activations it was computed from",
         )
-    return linear_sum_assignment(similarity, maximize=True)[1].astype(np.int64)
+    return index, prices, best
+
+
+def _picked(batch: Scores, index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`[k, n]` what each unit scores with its partner."""
+    return np.take_along_axis(batch, index[:, :, None], axis=2)[:, :, 0].astype(np.float64)
+
+
+def _settled(batch: Scores, index: NDArray[np.int64], kept: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Undo every cycle of moves away from `kept` that gains nothing."""
+    if np.array_equal(index, kept):
+        return index
+    k, n = index.shape
+    # Unit i takes what unit to[i] had: the cycles of `to` move independently. Name each by its least member.
+    to = np.take_along_axis(np.argsort(kept, axis=1), index, axis=1)
+    name, far = np.broadcast_to(np.arange(n), (k, n)), to
+    for _ in range(n.bit_length()):
+        name = np.minimum(name, np.take_along_axis(name, far, axis=1))
+        far = np.take_along_axis(far, far, axis=1)
+    name = name + n * np.arange(k)[:, None]
+    new, old = _picked(batch, index), _picked(batch, kept)
+    gain = np.bincount(name.ravel(), (new - old).ravel(), k * n)
+    scale = np.bincount(name.ravel(), (np.abs(new) + np.abs(old)).ravel(), k * n)
+    return np.where((gain <= _ROUNDING * scale)[name], kept, index)
