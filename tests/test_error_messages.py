@@ -36,8 +36,8 @@ from onebasin.errors import CheckpointError, MismatchError, OneBasinError, Optio
 from onebasin.json_file import read_json
 from strategies import written
 
-CORE = ("layout", "permutation", "symmetry", "symmetry_json", "apply", "json_file")
-CORE_FOLDERS = ("assignment", "similarity", "matching", "merging", "connectivity")
+CORE = ("layout", "permutation", "symmetry_json", "apply", "json_file")
+CORE_FOLDERS = ("symmetry", "assignment", "similarity", "matching", "merging", "connectivity")
 
 H, U = AxisGroup("h", 2), AxisGroup("u", 3, ("h",))
 S = written([H, U], {"w": "h*u", "v": "4"})

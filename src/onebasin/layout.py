@@ -202,8 +202,8 @@ class Part:
         for block in self.blocks:
             kept = [k for k in range(len(block.factors)) if first + k not in dims]
             first += len(block.factors)
-            rows = (block.factors, block.sizes, block.strides)
-            factors, sizes, strides = (tuple(row[k] for k in kept) for row in rows)
+            factors = tuple(block.factors[k] for k in kept)
+            sizes, strides = (tuple(row[k] for k in kept) for row in (block.sizes, block.strides))
             blocks.append(Block(factors, sizes, strides, block.offset))
         return Part(self.tensor, tuple(blocks))
 

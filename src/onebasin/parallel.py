@@ -1,8 +1,8 @@
 """Threads whose number does not change a result.
 
 A matrix product sums in another order when it is spread over another number of threads, and a search that compares
-nearly equal sums may then take another way. So products are cut into blocks of a fixed size, every block is one thread's
-work, and a pool of threads takes the blocks.
+nearly equal sums may then take another way. So products are cut into blocks of a fixed size, every block is the work
+of one thread, and a pool of threads takes the blocks.
 """
 
 from collections.abc import Iterator
@@ -39,9 +39,8 @@ def product(left: Tensor, right: Tensor, pool: Executor | None) -> Tensor:
         right: `[m, k]`, of the same dtype and device.
         pool: as `workers` gives it; work on an accelerator does not need it.
     """
-    if pool is None or left.is_cuda or len(left) <= _ROWS:
-        if left.is_cuda or len(left) <= _ROWS:
-            return left @ right.T
+    if left.is_cuda or len(left) <= _ROWS:
+        return left @ right.T
     result = left.new_empty(len(left), len(right))
     blocks = [slice(i, i + _ROWS) for i in range(0, len(left), _ROWS)]
 

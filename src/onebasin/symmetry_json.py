@@ -47,6 +47,9 @@ class ParsedMatching:
     status: str
     method: str
     seed: int | None
+    bound: float | None
+    gaps: dict[str, float]
+    tried: tuple[tuple[str, float, int], ...]
 
 
 def dump_symmetry(
@@ -127,12 +130,13 @@ def parse_matching(data: object, label: str, statuses: Sequence[str]) -> ParsedM
     Raises:
         SymmetryError: naming the file and the field that is missing, unknown or of another type.
     """
-    known = ("format", "method", "seed", "objective", "history", "status", "permutations", "symmetry")
-    top = _object(data, label, known, required=known)
+    required = ("format", "method", "seed", "objective", "history", "status", "permutations", "symmetry")
+    top = _object(data, label, (*required, "bound", "gaps", "tried"), required=required)
     _format(top, MATCHING, label)
-    objective, seed, status, method = top["objective"], top["seed"], top["status"], top["method"]
-    if isinstance(objective, bool) or not (objective is None or isinstance(objective, int | float)):
-        raise _wrong(f"{label}: objective", "a number or null", objective)
+    seed, status, method = top["seed"], top["status"], top["method"]
+    for name in ("objective", "bound"):
+        if not (top.get(name) is None or _is_number(top[name])):
+            raise _wrong(f"{label}: {name}", "a number or null", top[name])
     if isinstance(seed, bool) or not (seed is None or isinstance(seed, int)):
         raise _wrong(f"{label}: seed", "a whole number or null", seed)
     if not isinstance(method, str):
@@ -150,12 +154,40 @@ def parse_matching(data: object, label: str, statuses: Sequence[str]) -> ParsedM
     return ParsedMatching(
         top["symmetry"],
         permutations,
-        None if objective is None else float(objective),
+        _number(top["objective"]),
         tuple(float(value) for value in history),
         str(status),
         method,
         seed,
+        _number(top.get("bound")),
+        _gaps(top.get("gaps", {}), f"{label}: gaps"),
+        _trials(top.get("tried", []), f"{label}: tried"),
     )
+
+
+def _gaps(data: object, where: str) -> dict[str, float]:
+    gaps = _object(data, where)
+    for name, gap in gaps.items():
+        if not _is_number(gap):
+            raise _wrong(f"{where}: {name}", "a number", gap)
+    return {name: float(str(gap)) for name, gap in gaps.items()}
+
+
+def _trials(rows: object, where: str) -> tuple[tuple[str, float, int], ...]:
+    if not isinstance(rows, list):
+        raise _wrong(where, "a list of searches", rows)
+    found = []
+    for row in rows:
+        fields = _object(row, where, ("name", "objective", "sweeps"), required=("name", "objective", "sweeps"))
+        name, objective, sweeps = fields.values()
+        if not (isinstance(name, str) and _is_number(objective) and isinstance(sweeps, int)):
+            raise _wrong(where, "a name, an objective and a number of sweeps", row)
+        found.append((name, float(str(objective)), sweeps))
+    return tuple(found)
+
+
+def _number(value: object) -> float | None:
+    return None if value is None else float(str(value))
 
 
 def _is_number(value: object) -> bool:

@@ -14,6 +14,7 @@ LEVELS = {
     "progress": 1,
     "files": 1,
     "modes": 1,
+    "parallel": 1,
     "json_file": 2,
     "layout": 2,
     "permutation": 2,

@@ -32,7 +32,8 @@ def dense(W: Weights, c: Weights, V: Weights, d: Weights, seed: int) -> tuple[li
     generator = np.random.default_rng(seed)
     reached = [objective()]
     while len(reached) < 2 or reached[-1] > reached[-2] + 1e-9:
-        for k in generator.permutation(len(HIDDEN)) + 1:
+        order = generator.permutation(len(HIDDEN)) if len(reached) > 1 else range(len(HIDDEN))
+        for k in (position + 1 for position in order):
             score = W[k - 1] @ P[k - 1] @ V[k - 1].T + W[k].T @ P[k + 1] @ V[k] + np.outer(c[k - 1], d[k - 1])
             P[k] = np.eye(SIZES[k])[linear_sum_assignment(score, maximize=True)[1]]
         reached.append(objective())
@@ -50,7 +51,7 @@ def test_same_steps_reach_the_same_place(seed: int) -> None:
     tensors |= {f"b{k}": rows[k] for k in range(len(HIDDEN))}
     symmetry = written(groups, tensors)
     a, b = normal(symmetry, seed), normal(symmetry, seed + 100)
-    found = match(a, b, symmetry, seed=seed)
+    found = match(a, b, symmetry, "weight", seed=seed)
     W, V = ([state[f"w{k}"].numpy() for k in range(len(rows))] for state in (a, b))
     c, d = ([state[f"b{k}"].numpy() for k in range(len(HIDDEN))] for state in (a, b))
     P, objective = dense(W, c, V, d, seed)

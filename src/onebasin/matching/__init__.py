@@ -1,76 +1,122 @@
 """Find the element of a symmetry group that brings one network into the coordinates of another."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from onebasin.checkpoint import check_finite, load_params
+from onebasin.checkpoint import Source, check_finite, load_params
 from onebasin.errors import MismatchError, OptionError
-from onebasin.matching.ascent import ascend
+from onebasin.matching.methods import METHODS as METHODS
 from onebasin.matching.problem import Problem
 from onebasin.progress import Report, silent
 from onebasin.symmetry import Matching, Symmetry
 
-
-def _weight(a, b, symmetry, seed, max_sweeps, progress):
-    return ascend(Problem.of(a, b, symmetry), symmetry.identity(), seed, max_sweeps, progress)
-
-
-METHODS = {"weight": _weight}
-"""The matching algorithms by name; each takes (a, b, symmetry, seed, max_sweeps, progress)."""
+__all__ = ["METHODS", "match"]
 
 
 def match(
-    a: nn.Module | Mapping[str, Tensor] | str | Path,
-    b: nn.Module | Mapping[str, Tensor] | str | Path,
+    a: Source,
+    b: Source,
     symmetry: Symmetry,
-    method: str = "weight",
+    method: str = "best",
     seed: int = 0,
     *,
+    activations: Mapping[str, Tensor] | None = None,
+    alpha: float | None = None,
+    normalised: bool = False,
+    restarts: int = 1,
     max_sweeps: int = 100,
     progress: Report = silent,
 ) -> Matching:
     """Find the permutations that bring `b` as close to `a` as possible.
 
+    What is maximised is the sum of the products of all weights of `a` with those of `b` in their new places (weight
+    matching, Ainsworth et al. 2023, section 3.2), the similarity of activations (activation matching, section 3.1), or
+    a mixture `(1 - alpha) * weights + alpha * activations`, both divided by their upper bounds.
+
     Args:
         a: the reference: a module, its state dict, or a checkpoint's path.
         b: the network to be moved, of the same architecture.
         symmetry: as discovered on the architecture, or loaded.
-        method: `"weight"`, weight matching (Ainsworth et al. 2023, section 3.2): needs no data.
-        seed: of the order in which groups are visited; the same seed gives the same matching.
-        max_sweeps: the largest number of passes over all groups.
-        progress: called after every sweep.
+        method: `"best"` tries several starts and keeps the best, saying what it tried; `"weight"` is coordinate ascent
+            from the identity, as published; `"anneal"` starts it from mean-field annealing, `"frank-wolfe"` from Frank
+            and Wolfe's method.
+        seed: of every random choice; the same seed gives the same matching, with any number of threads.
+        activations: for every group, or some, `[m, m]` similarities, member of `a` against member of `b`, members
+            counted over those of the groups around; see `activation_similarity`.
+        alpha: from 0 (weights only) to 1 (activations only); None is 1 where activations are given, else 0.
+        normalised: bring every tensor to unit variance first, so that none outweighs the others by its scale alone.
+        restarts: for `"best"`, how often the best so far is heated up again.
+        max_sweeps: the largest number of passes over all groups, for each start.
+        progress: called after every pass.
 
     Returns:
-        the matching; `matching.apply(b)` gives `b`'s function in `a`'s coordinates. Interrupted with Ctrl-C it returns
-        the best reached so far, its status saying so.
+        the matching; `matching.apply(b)` gives `b`'s function in `a`'s coordinates. Its `bound` and `gaps` say how far
+        it can be from the best. Interrupted with Ctrl-C it returns the best reached so far, its status saying so.
 
     Raises:
-        OptionError: if the method is unknown or `max_sweeps` is below 1.
-        MismatchError: if a tensor is missing, has another shape or dtype, or holds NaN or infinite values.
+        OptionError: if an option is unknown or out of range.
+        MismatchError: if a tensor is missing, has another shape or dtype, or holds NaN or infinite values; if
+            activations do not fit the symmetry.
     """
     if method not in METHODS:
         raise OptionError("method", expected=" or ".join(METHODS), found=repr(method), remedy="choose one of them")
-    if max_sweeps < 1:
-        raise OptionError("max_sweeps", expected="1 or more", found=str(max_sweeps), remedy="raise it")
-    named_a, named_b = _named(a, "a"), _named(b, "b")
-    params_a, params_b = load_params(a), load_params(b)
-    for label, params in ((named_a, params_a), (named_b, params_b)):
+    for name, value, least in (("max_sweeps", max_sweeps, 1), ("restarts", restarts, 0), ("seed", seed, 0)):
+        if value < least:
+            raise OptionError(name, expected=f"{least} or more", found=str(value), remedy="raise it")
+    started = time.perf_counter()
+    problem = _problem(a, b, symmetry, activations, alpha, normalised=normalised)
+    found = METHODS[method](problem, seed, max_sweeps, restarts, progress)
+    bound = problem.bound
+    seconds = {**found.seconds, "total": time.perf_counter() - started}
+    return found.replace(method=method, seed=seed, bound=bound, seconds=seconds)
+
+
+def _problem(
+    a: Source,
+    b: Source,
+    symmetry: Symmetry,
+    activations: Mapping[str, Tensor] | None,
+    alpha: float | None,
+    *,
+    normalised: bool,
+) -> Problem:
+    share = (0.0 if activations is None else 1.0) if alpha is None else alpha
+    if not 0 <= share <= 1:
+        raise OptionError("alpha", expected="a number from 0 to 1", found=str(alpha), remedy="choose one of these")
+    if share > 0 and activations is None:
+        raise OptionError(
+            "alpha", expected="0 without activations", found=str(alpha), remedy="pass activations, or leave alpha out"
+        )
+    params_a, params_b = comparable(a, b, symmetry)
+    weights = Problem.of(params_a, params_b, symmetry, normalised=normalised)
+    return weights.mixed(activations, share) if activations is not None and share > 0 else weights
+
+
+def comparable(a: Source, b: Source, symmetry: Symmetry) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """The state dicts of two networks that a symmetry fits, checked.
+
+    Raises:
+        MismatchError: if a tensor is missing, has another shape or dtype, or holds NaN or infinite values.
+    """
+    labels, states = (_named(a, "a"), _named(b, "b")), (load_params(a), load_params(b))
+    for label, params in zip(labels, states, strict=True):
         symmetry.check(params, label)
         # A tensor that stays where it is, such as a causal mask, may hold infinities.
         check_finite(params, label, infinity=True)
         moving = {n: t for n, t in params.items() if any(layout.groups for layout in symmetry.layouts[n])}
         check_finite(moving, label)
     for name in symmetry.layouts:
-        if name in params_a and name in params_b and params_a[name].dtype != params_b[name].dtype:
+        if name in states[0] and name in states[1] and states[0][name].dtype != states[1][name].dtype:
             raise MismatchError(
-                f"{named_b}: {name}",
-                expected=f"{params_a[name].dtype}, as in {named_a}",
-                found=str(params_b[name].dtype),
+                f"{labels[1]}: {name}",
+                expected=f"{states[0][name].dtype}, as in {labels[0]}",
+                found=str(states[1][name].dtype),
                 remedy="convert one of the two",
             )
-    return METHODS[method](params_a, params_b, symmetry, seed, max_sweeps, progress)
+    return states
 
 
 def _named(source: object, fallback: str) -> str:

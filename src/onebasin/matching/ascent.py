@@ -1,25 +1,25 @@
 """Weight matching: coordinate ascent on a sum of bilinear assignment problems (Ainsworth et al. 2023, section 3.2).
 
-The objective (see `onebasin.matching.problem`) is linear in one P_l while the others are fixed: every step is one linear
-assignment problem, solved exactly, so that the objective never falls. Groups nested in others (units inside heads) are
-solved together with them.
+The objective (see `onebasin.matching.problem`) is linear in one P_l while the others are fixed: every step is one
+linear assignment problem, solved exactly, so that the objective never falls. Groups nested in others (units inside
+heads) are solved together with them.
 
 Steps are taken in aligned coordinates: B is seen permuted by what was found so far, so that a step looks for a
-*relative* reordering. No permuted copy of B is kept. Between two steps of one group few units of its neighbours have moved; only what they contribute
-is computed again, and the assignment starts from the prices of the last one.
+*relative* reordering. No permuted copy of B is kept. Between two steps of one group few units of its neighbours have
+moved; only what they contribute is computed again, and the assignment starts from the prices of the last one.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from onebasin.apply import permute_part
-from onebasin.assignment import Node, solve_nested
+from onebasin.assignment import Nested, solve_nested
 from onebasin.matching.moves import Move
 from onebasin.matching.problem import Mode, Problem, Term, Tree, turns
 from onebasin.parallel import workers
@@ -32,6 +32,8 @@ _GAIN = 1e-12
 """The smallest gain, relative to the product of both networks' norms, that counts: smaller ones are rounding."""
 _SURE = 1e-6
 """From this gain on, relative likewise, the rounding of float32 scores is out of the question."""
+_OPTIMAL = 1e-12
+"""An objective this close to its upper bound, relatively, has reached it."""
 _MOSTLY = 0.5
 """From this share of members moved on, a neighbour's scores are computed anew rather than corrected."""
 _CORRECTIONS = 32
@@ -46,32 +48,38 @@ def ascend(
     Args:
         problem: what to maximise.
         start: where to begin; the identity for plain weight matching.
-        seed: of the order in which trees are visited.
+        seed: of the order in which trees are visited; the first pass follows the data flow, so that what is known at
+            the inputs spreads.
         max_sweeps: the largest number of passes over all trees.
         progress: called after every sweep.
         stage: its name for `progress`.
 
     Returns:
-        the matching, with the objective after every sweep.
+        the matching; its history has the objective of B as given, of the start where that is another, and after every
+        sweep.
     """
     started = time.perf_counter()
     generator = np.random.default_rng(seed)
     with workers() as pool:
         state = _State(problem, start, pool)
-        history, status = [state.objective], Status.MAX_SWEEPS
+        history, status = [problem.given], Status.MAX_SWEEPS
+        if not start.is_identity:
+            history.append(state.objective)
         try:
             for sweep in range(max_sweeps):
-                improved = False
-                for position in generator.permutation(len(problem.trees)):
-                    for step in state.steps[position]:
-                        improved |= state.take(step)
+                order = generator.permutation(len(problem.trees)) if sweep else np.arange(len(problem.trees))
+                improved = state.sweep(order)
                 history.append(state.measure())
                 progress(Progress(stage, sweep + 1, None, f"objective {state.objective:.6g}"))
-                if not improved:
+                if state.objective >= (1 - _OPTIMAL) * problem.ceiling:
+                    status = Status.OPTIMAL
+                elif not improved:
                     status = Status.CONVERGED
+                if status is not Status.MAX_SWEEPS:
                     break
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
+            state.measure()
     return state.current.replace(
         objective=state.objective,
         history=tuple(history),
@@ -79,6 +87,7 @@ def ascend(
         seconds={**state.seconds, "total": time.perf_counter() - started},
         method="weight",
         seed=seed,
+        gaps={} if status is Status.OPTIMAL else state.gaps(),
     )
 
 
@@ -117,6 +126,16 @@ class _Step:
     tree: Tree
     free: frozenset[str]
     scores: dict[str, _Score]
+    warm: Nested | None = None
+    gap: float = 0.0
+
+    def keep(self, found: Nested, *, improved: bool) -> None:
+        """Keep what the next solve starts from, in the coordinates that B is left in, and what this one proves."""
+        self.gap = max(0.0, found.bound - found.value)
+        if found.outer is not None:
+            prices = found.outer.prices[found.outer.index] if improved else found.outer.prices
+            still = replace(found.outer, index=np.arange(len(prices)), prices=prices)
+            self.warm = replace(found, outer=still)
 
     @property
     def terms(self) -> list[tuple[Term, Mode]]:
@@ -144,9 +163,20 @@ class _State:
             for score in step.scores.values():
                 for term, mode in score.terms:
                     self._touching[id(term)].append((score, mode))
-        self._scale = problem.scale
-        self.objective, self._known = 0.0, False
+        self._scale = problem.ceiling
+        self.objective, self._known = (problem.given, True) if start.is_identity else (0.0, False)
         self.measure()
+
+    def sweep(self, order: Iterable[int]) -> bool:
+        """Take every step of the trees in this order; whether the objective grew."""
+        improved = False
+        for step in (step for position in order for step in self.steps[position]):
+            improved |= self.take(step)
+        return improved
+
+    def gaps(self) -> dict[str, float]:
+        """What each tree of groups, named by its first, could at most still gain."""
+        return {row[0].tree.group.name: sum(step.gap for step in row) for row in self.steps}
 
     def _plan(self, tree: Tree) -> list[_Step]:
         steps = []
@@ -173,9 +203,11 @@ class _State:
             if score.value is None:
                 self._compute(score)
         times.append(time.perf_counter())
-        found = solve_nested(_node(step.tree, step.scores, step.free))
+        values = {name: score.value for name, score in step.scores.items() if score.value is not None}
+        found = solve_nested(step.tree.node(values, step.free), step.warm)
         times.append(time.perf_counter())
-        improved = self._accept(step, {name: Permutation(found[name]) for name in step.tree.names})
+        improved = self._accept(step, {name: Permutation(found.index[name]) for name in step.tree.names})
+        step.keep(found, improved=improved)
         for score in step.scores.values():
             score.settled = step.linear or not improved
         times.append(time.perf_counter())
@@ -255,15 +287,3 @@ def _gain(value: Tensor | None, index: Tensor) -> float:
         return 0.0
     rows = torch.arange(len(index), device=value.device)
     return float((value[rows, index.to(value.device)].double() - value.diagonal().double()).sum())
-
-
-def _node(tree: Tree, scores: Mapping[str, _Score], free: frozenset[str], around: tuple[int, ...] = ()) -> Node:
-    sizes = (*around, tree.group.size)
-    score = None if tree.held or tree.group.name not in scores else scores[tree.group.name].value
-    return Node(
-        tree.group.name,
-        sizes,
-        None if score is None else score.cpu().numpy(),
-        tuple(_node(child, scores, free, sizes) for child in tree.children),
-        fixed=tree.held or tree.group.fixed or tree.group.name not in free,
-    )

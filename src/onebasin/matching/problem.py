@@ -13,8 +13,9 @@ innermost group together with the groups around it, whose members are numbered a
 row by row. Groups that are nested in each other form a **tree** and are solved for together.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -22,6 +23,8 @@ import torch
 from torch import Tensor
 
 from onebasin.apply import permute_part
+from onebasin.assignment import Node, solve_nested
+from onebasin.errors import MismatchError
 from onebasin.layout import AxisGroup, Part
 from onebasin.similarity import dot
 from onebasin.symmetry import Matching, Symmetry
@@ -89,6 +92,24 @@ class Tree:
         own = frozenset[str]() if self.held else frozenset({self.group.name})
         return own.union(*(child.names for child in self.children))
 
+    def node(self, scores: Mapping[str, Tensor], free: frozenset[str], around: tuple[int, ...] = ()) -> Node:
+        """The tree as an assignment problem.
+
+        Args:
+            scores: `[m, m]` for some of its groups, to be maximised.
+            free: the groups that may move.
+            around: the sizes of the groups around.
+        """
+        sizes = (*around, self.group.size)
+        score = None if self.held else scores.get(self.group.name)
+        return Node(
+            self.group.name,
+            sizes,
+            None if score is None else score.cpu().numpy(),
+            tuple(child.node(scores, free, sizes) for child in self.children),
+            fixed=self.held or self.group.fixed or self.group.name not in free,
+        )
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -131,6 +152,35 @@ class Problem:
             ]
         return cls(symmetry, tuple(terms), {}, forest(symmetry))
 
+    def mixed(self, activations: Mapping[str, Tensor], alpha: float) -> "Problem":
+        """The mixture `(1 - alpha) * this + alpha * activations`, both divided by their upper bounds.
+
+        Args:
+            activations: for some groups `[m, m]`, members of A against members of B as given.
+            alpha: the share of the activations, above 0 and at most 1.
+
+        Raises:
+            MismatchError: if a matrix is of a group that does not move, or has another shape, or is not finite.
+        """
+        for name, values in activations.items():
+            shape = (self.size(name),) * 2 if name in self.names else None
+            if tuple(values.shape) != shape or not torch.isfinite(values).all():
+                raise MismatchError(
+                    f"activations: {name}",
+                    expected=f"finite numbers of shape {shape}" if shape else "a group of the symmetry that moves",
+                    found=f"shape {tuple(values.shape)}" + ("" if torch.isfinite(values).all() else ", not all finite"),
+                    remedy="compute them with this symmetry",
+                )
+        linear = Problem(self.symmetry, (), {n: v.double().to(self.device) for n, v in activations.items()}, self.trees)
+        shares = ((1 - alpha) / (self.ceiling or 1.0), alpha / (linear.ceiling or 1.0))
+        terms = tuple(replace(t, weight=t.weight * shares[0]) for t in self.terms) if alpha < 1 else ()
+        return replace(self, terms=terms, linear={n: v * shares[1] for n, v in linear.linear.items()})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.terms[0].a.device if self.terms else torch.device("cpu")
+
     @property
     def names(self) -> frozenset[str]:
         """The groups that move."""
@@ -145,17 +195,35 @@ class Problem:
         for name, values in self.linear.items():
             index = torch.from_numpy(matching.members(name)).to(values.device)
             total += float(values[torch.arange(len(index), device=values.device), index].sum())
-        return total
+        return float(total)
 
     @cached_property
-    def scale(self) -> float:
-        """A size to measure gains by: the product of both networks' norms, and what the linear scores can sum to."""
-        a, b = (sum(t.weight * dot(x, x) for t, x in sides) for sides in self._sides())
-        linear = sum(float(values.abs().max()) * len(values) for values in self.linear.values())
-        return float((a * b) ** 0.5) + linear
+    def given(self) -> float:
+        """The objective of B as it was given."""
+        return self.objective(self.symmetry.identity())
 
-    def _sides(self) -> tuple[list[tuple[Term, Tensor]], list[tuple[Term, Tensor]]]:
-        return [(t, t.a) for t in self.terms], [(t, t.b) for t in self.terms]
+    @cached_property
+    def ceiling(self) -> float:
+        """A quick upper bound on the objective: Cauchy and Schwarz for every term, the assignment bound for scores.
+
+        It is reached where B is A reordered, and serves as the scale by which gains are measured.
+        """
+        terms = sum(abs(t.weight) * _norm(t.a) * _norm(t.b) for t in self.terms)
+        return terms + sum(self._most(tree) for tree in self.trees if tree.names & self.linear.keys())
+
+    @cached_property
+    def bound(self) -> float:
+        """An upper bound on the objective that takes longer: the largest rows meet each other.
+
+        For a term with rows a_i and b_j along one of its modes, <A, P B Q> <= sum over i of |a|_(i) |b|_(i), norms in
+        descending order, whatever happens inside the rows; for rows of one entry the entries themselves are sorted.
+        The least of this over all modes counts.
+        """
+        terms = sum(term.weight * _sorted_products(term, self.symmetry.groups) for term in self.terms)
+        return terms + sum(self._most(tree) for tree in self.trees if tree.names & self.linear.keys())
+
+    def _most(self, tree: Tree) -> float:
+        return solve_nested(tree.node(self.linear, tree.names)).bound
 
     def size(self, group: str) -> int:
         """How many members a group has, counted over all members of the groups around."""
@@ -234,4 +302,17 @@ def turns(tree: Tree, problem_terms: Sequence[Term], groups: Mapping[str, AxisGr
 
 
 def _norm(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
+    return math.sqrt(dot(tensor, tensor))
+
+
+def _sorted_products(term: Term, groups: Mapping[str, AxisGroup]) -> float:
+    found = []
+    for mode in term.modes(groups, frozenset(groups)):
+        rest = [dim for dim in range(term.a.ndim) if dim not in mode.dims]
+        single = all(term.a.shape[dim] == 1 for dim in rest)
+        rows = [
+            (t.double() if single else torch.linalg.vector_norm(t, dim=rest, dtype=torch.float64)).reshape(-1)
+            for t in (term.a, term.b)
+        ]
+        found.append(float(torch.dot(*(row.sort().values for row in rows))))
+    return min(found)

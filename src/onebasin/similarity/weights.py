@@ -9,7 +9,7 @@ from torch import Tensor
 
 from onebasin.parallel import product
 
-_CHUNK = 2**17
+_CHUNK = 2**16
 """So many entries are converted to float64 at a time."""
 
 

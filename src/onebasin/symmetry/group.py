@@ -1,15 +1,10 @@
-"""The permutation symmetries of an architecture, and the elements of that symmetry group.
-
-A `Symmetry` says which axes of which tensors move together. A `Matching` is one way to move them: a permutation for
-every group, found by matching, drawn at random or given by hand. Both are plain immutable data with a JSON form that a
-person can read and write.
-"""
+"""A symmetry group of an architecture, and its elements."""
 
 import dataclasses
 import enum
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -21,11 +16,12 @@ from torch import Tensor
 from onebasin import symmetry_json
 from onebasin.apply import permute_stream
 from onebasin.checkpoint import Source, load_params
-from onebasin.errors import MismatchError, OptionError, SymmetryError
+from onebasin.errors import OptionError, SymmetryError
 from onebasin.explanation import Explainer, Explanation
 from onebasin.json_file import read_json, write_json
 from onebasin.layout import AxisGroup, AxisLayout, Part, parts
 from onebasin.permutation import Permutation
+from onebasin.symmetry.consistency import check_groups, check_layouts, check_lists, check_shapes, fail
 
 
 class AxisRef(NamedTuple):
@@ -51,15 +47,6 @@ class AxisRef(NamedTuple):
                 text, expected="TENSOR:AXIS such as fc1.weight:0", found=repr(text), remedy="correct the axis"
             )
         return cls(name, int(axis))
-
-
-class Status(enum.Enum):
-    """Why a search stopped; the value says what it means and what to do."""
-
-    CONVERGED = "converged: no group's best reordering improves the objective any more"
-    MAX_SWEEPS = "stopped at the limit of sweeps; raise max_sweeps to go on"
-    INTERRUPTED = "interrupted; the matching is valid and the best reached so far, run again to go on"
-    GIVEN = "given, not searched for"
 
 
 @dataclass(frozen=True)
@@ -88,62 +75,12 @@ class Symmetry:
         Raises:
             SymmetryError: naming the group, tensor or axis at fault.
         """
-        try:
-            for name, group in self.groups.items():
-                self._check_nesting(name, group)
-        except SymmetryError as error:
-            raise error.within("groups") from None
-        try:
-            for name in self.layouts:
-                self._check_layouts(name)
-        except SymmetryError as error:
-            raise error.within("tensors") from None
-        self._check_lists()
-
-    def _check_layouts(self, name: str) -> None:
-        for axis, layout in enumerate(self.layouts[name]):
-            for group in layout.groups:
-                if group not in self.groups:
-                    _fail(f"{name}:{axis}", "groups listed under groups", group, "list the group or correct it")
-        for part in self.parts(name):
-            for dim, factor in enumerate(part.factors):
-                if isinstance(factor, str):
-                    part.context(dim, self.groups[factor].inside)
-
-    def _check_lists(self) -> None:
-        for row in self.tied:
-            for name in row:
-                if name not in self.layouts or self.layouts[name] != self.layouts[row[0]]:
-                    _fail(
-                        f"tied: {name}", f"the layout of {row[0]}, to which it is tied", self._shown(name), "correct it"
-                    )
-                if row.count(name) > 1 or sum(name in other for other in self.tied) > 1:
-                    _fail(f"tied: {name}", "every name once", "it several times", "list it once")
-        for name in self.buffers - self.layouts.keys():
-            _fail(f"buffers: {name}", "a buffer with a layout", "none", "add its layout or remove it from buffers")
+        check_groups(self.groups)
+        check_layouts(self.layouts, self.groups)
+        check_lists(self.layouts, self.tied, self.buffers)
         for ref in self.pins:
             if not 0 <= ref.axis < len(self.layouts.get(ref.tensor, ())):
-                _fail(f"pins: {ref}", "a pin on an axis that has a layout", "no such axis", "correct or remove the pin")
-
-    def _check_nesting(self, name: str, group: AxisGroup) -> None:
-        if name != group.name:
-            _fail(f"group {name}", "a group listed under its own name", group.name, "rename one of the two")
-        if len(set(group.inside)) < len(group.inside):
-            _fail(f"group {name}", "every group around once", ", ".join(group.inside), "list it once under inside")
-        for position, outer in enumerate(group.inside):
-            if outer not in self.groups:
-                _fail(f"group {group.name}", "to be nested in a listed group", outer, "list the group or correct it")
-            missing = [name for name in self.groups[outer].inside if name not in group.inside[:position]]
-            if missing:
-                _fail(
-                    f"group {group.name}",
-                    f"{', '.join(missing)} before {outer} under inside, since {outer} is nested in it",
-                    ", ".join(group.inside),
-                    "list every group around, outermost first",
-                )
-
-    def _shown(self, name: str) -> str:
-        return str([str(layout) for layout in self.layouts[name]]) if name in self.layouts else "no layout"
+                fail(f"pins: {ref}", "a pin on an axis that has a layout", "no such axis", "correct or remove the pin")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -185,42 +122,7 @@ class Symmetry:
             MismatchError: naming the tensor that is missing, has another shape or is not listed.
         """
         shapes = {name: tuple(tensor.shape) for name, tensor in params.items()}
-        replaced = {name for row in self.tied if any(other in shapes for other in row) for name in row}
-        sizes = self.sizes
-        for name, layouts in self.layouts.items():
-            if name in shapes:
-                self._check_shape(f"{label}: {name}", shapes[name], layouts, sizes)
-            elif name not in replaced and layouts:  # A single number, such as BatchNorm's counter, cannot move.
-                raise MismatchError(
-                    f"{label}: {name}",
-                    expected="a tensor of this name, as in the symmetry",
-                    found="none",
-                    remedy="pass a checkpoint of the architecture the symmetry was discovered on",
-                )
-        for name in shapes:
-            if name not in self.layouts:
-                raise MismatchError(
-                    f"{label}: {name}",
-                    expected="only tensors the symmetry lists",
-                    found="one it does not know how to move",
-                    remedy="add its layout to the symmetry, or discover it again on this model",
-                )
-
-    @staticmethod
-    def _check_shape(
-        subject: str, shape: tuple[int, ...], layouts: Sequence[AxisLayout], sizes: Mapping[str, int]
-    ) -> None:
-        expected = tuple(layout.size(sizes) for layout in layouts)
-        if shape == expected:
-            return
-        wrong = [axis for axis, (n, m) in enumerate(zip(shape, expected, strict=False)) if n != m]
-        made = f", axis {wrong[0]} being {layouts[wrong[0]]}" if wrong and layouts[wrong[0]].groups else ""
-        raise MismatchError(
-            subject,
-            expected=f"shape {expected}{made}",
-            found=f"shape {shape}",
-            remedy="pass a checkpoint of the architecture the symmetry was made for, or correct the symmetry",
-        )
+        check_shapes(shapes, label, self.layouts, self.sizes, self.tied)
 
     def explain(self, tensor: str, axis: int = 0, to: str | None = None) -> Explanation:
         """Why an axis cannot move, or with what and why it moves: a chain of operations with the user's lines.
@@ -260,7 +162,7 @@ class Symmetry:
         generator = np.random.default_rng(seed)
         chosen = set(self.groups if only is None else only)
         for name in chosen - self.groups.keys():
-            _fail(f"group {name}", "a group of the symmetry", "an unknown one", f"choose from {', '.join(self.groups)}")
+            fail(f"group {name}", "a group of the symmetry", "an unknown one", f"choose from {', '.join(self.groups)}")
         permutations = {}
         for group in self.groups.values():
             drawn = Permutation.random(group.size, generator, self.context_sizes(group))
@@ -317,6 +219,31 @@ class Symmetry:
         return f"Symmetry({len(self.groups)} groups, {len(self.layouts)} tensors, log_order={self.log_order:.1f})"
 
 
+class Status(enum.Enum):
+    """Why a search stopped; the value says what it means and what to do."""
+
+    OPTIMAL = "optimal: the objective has reached its upper bound, no reordering is better"
+    CONVERGED = "converged: no group's best reordering, the others fixed, improves the objective any more"
+    MAX_SWEEPS = "stopped at the limit of sweeps; raise max_sweeps to go on"
+    INTERRUPTED = "interrupted; the matching is valid and the best reached so far, run again to go on"
+    GIVEN = "given, not searched for"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One of the searches that were tried, the best of which was kept.
+
+    Attributes:
+        name: from where it started.
+        objective: what it reached.
+        sweeps: passes over all groups.
+    """
+
+    name: str
+    objective: float
+    sweeps: int
+
+
 @dataclass(frozen=True)
 class Matching:
     """One element of a symmetry group: a permutation for every axis group, and how it was found.
@@ -330,6 +257,10 @@ class Matching:
         seconds: the time spent in each part of the search; not saved, so that the same seed gives the same bytes.
         method: the algorithm that found it.
         seed: the seed it was started from.
+        bound: no element of the group has a larger objective than this.
+        gaps: for every group that was searched, how much more reordering it and what is nested in it could at most
+            gain, all others fixed: the dual certificate of its last assignment. Rounding apart it is 0 where converged.
+        tried: the searches among which this one was the best.
     """
 
     symmetry: Symmetry
@@ -340,6 +271,9 @@ class Matching:
     seconds: Mapping[str, float] = field(default_factory=dict)
     method: str = "given"
     seed: int | None = None
+    bound: float | None = None
+    gaps: Mapping[str, float] = field(default_factory=dict)
+    tried: tuple[Trial, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that every group has a permutation of the right shape.
@@ -352,11 +286,18 @@ class Matching:
             given = self.permutations.get(group.name)
             if given is None or given.index.shape != shape:
                 found = "none" if given is None else f"shape {given.index.shape}"
-                _fail(f"group {group.name}", f"a permutation of shape {shape}", found, "pass one for every group")
+                fail(f"group {group.name}", f"a permutation of shape {shape}", found, "pass one for every group")
             elif group.fixed and not given.is_identity:
-                _fail(f"group {group.name}", "the identity, since the group is fixed", "a permutation", "leave it out")
+                fail(f"group {group.name}", "the identity, since the group is fixed", "a permutation", "leave it out")
         for name in self.permutations.keys() - self.symmetry.groups.keys():
-            _fail(f"group {name}", "a group of the symmetry", "an unknown one", "remove it")
+            fail(f"group {name}", "a group of the symmetry", "an unknown one", "remove it")
+
+    @property
+    def share(self) -> float | None:
+        """The share of its upper bound that the objective has reached; None where either is unknown or not positive."""
+        if self.objective is None or self.bound is None or self.bound <= 0:
+            return None
+        return self.objective / self.bound
 
     @property
     def is_identity(self) -> bool:
@@ -390,7 +331,7 @@ class Matching:
             SymmetryError: if the two belong to different symmetries.
         """
         if other.symmetry.groups != self.symmetry.groups:
-            _fail("compose", "two matchings of one symmetry", "different groups", "use one symmetry for both")
+            fail("compose", "two matchings of one symmetry", "different groups", "use one symmetry for both")
         composed = {
             name: Permutation(other.permutations[name].index[(*self._context(name), p.index)])
             for name, p in self.permutations.items()
@@ -430,6 +371,9 @@ class Matching:
             "objective": self.objective,
             "history": list(self.history),
             "status": self.status.name.lower(),
+            "bound": self.bound,
+            "gaps": dict(self.gaps),
+            "tried": [dataclasses.asdict(trial) for trial in self.tried],
         }
         permutations = {name: permutation.index.tolist() for name, permutation in self.permutations.items()}
         write_json(
@@ -465,6 +409,9 @@ class Matching:
             status=Status[parsed.status.upper()],
             method=parsed.method,
             seed=parsed.seed,
+            bound=parsed.bound,
+            gaps=parsed.gaps,
+            tried=tuple(Trial(*row) for row in parsed.tried),
         )
 
     def replace(self, **changes: object) -> Self:
@@ -490,7 +437,3 @@ def _gather(
     return tuple(
         permutations[name].index[(*(grid[outer] for outer in groups[name].inside), grid[name])] for name in group.inside
     )
-
-
-def _fail(subject: str, expected: str, found: str, remedy: str) -> None:
-    raise SymmetryError(subject, expected=expected, found=found, remedy=remedy)
