@@ -27,6 +27,7 @@ from onebasin import (
     Permutation,
     Symmetry,
     match,
+    match_many,
     merge,
     profile_path,
     reestimate_batchnorm,
@@ -235,7 +236,15 @@ ROWS: list[Row] = [
     (lambda: matching(objective="1"), SymmetryError, r"file\.json: objective: expected a number or null, found '1'"),
     (lambda: matching(seed="1"), SymmetryError, r"file\.json: seed: expected a whole number or null, found '1'"),
     (lambda: matching(method=1), SymmetryError, r"file\.json: method: expected a name, found 1"),
-    (lambda: matching(status="x"), SymmetryError, r"file\.json: status: expected converged or .* or given, found 'x'"),
+    (lambda: matching(status="x"), SymmetryError, r"file\.json: status: expected optimal or .* or given, found 'x'"),
+    (lambda: matching(bound="x"), SymmetryError, r"file\.json: bound: expected a number or null, found 'x'"),
+    (lambda: matching(gaps={"h": "x"}), SymmetryError, r"file\.json: gaps: h: expected a number, found 'x'"),
+    (lambda: matching(tried=3), SymmetryError, r"file\.json: tried: expected a list of searches, found 3"),
+    (
+        lambda: matching(tried=[{"name": 1, "objective": 1, "sweeps": 1}]),
+        SymmetryError,
+        r"file\.json: tried: expected a name, an objective and a number of sweeps, found \{'name': 1",
+    ),
     (lambda: matching(history=1), SymmetryError, r"file\.json: history: expected a list of numbers, found 1"),
     (
         lambda: matching(permutations={"h": 1}),
@@ -268,7 +277,25 @@ ROWS: list[Row] = [
         r"^similarity: expected square matrices, found shape \(2, 3\); pass",
     ),
     # matching
-    (lambda: match(W, W, S, "x"), OptionError, r"^method: expected weight, found 'x'; choose one of them"),
+    (lambda: match(W, W, S, "x"), OptionError, r"^method: expected best or weight or .*found 'x'; choose one of"),
+    (
+        lambda: match(W, W, S, alpha=2),
+        OptionError,
+        r"^alpha: expected a number from 0 to 1, found 2; choose one of these",
+    ),
+    (
+        lambda: match(W, W, S, alpha=1),
+        OptionError,
+        r"^alpha: expected 0 without activations, found 1; pass activations",
+    ),
+    (
+        lambda: match(W, W, S, activations={"u": torch.zeros(2, 2)}),
+        MismatchError,
+        r"^activations: u: expected finite numbers of shape \(6, 6\), found shape \(2, 2\); compute them with this",
+    ),
+    (lambda: match_many([W], S), OptionError, r"^models: expected two or more, found 1; pass more"),
+    (lambda: match_many([W, W], S, "x"), OptionError, r"^method: expected cycle-.*found 'x'; choose one of them"),
+    (lambda: match_many([W, W], S, seed=-1), OptionError, r"^seed: expected 0 or more, found -1; raise it"),
     (lambda: match(W, W, S, max_sweeps=0), OptionError, r"^max_sweeps: expected 1 or more, found 0; raise it"),
     (
         lambda: match(W, {name: tensor.half() for name, tensor in W.items()}, S),

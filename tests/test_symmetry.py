@@ -182,10 +182,14 @@ def test_same_seed_same_bytes_in_every_process(tmp_path: Path) -> None:
 
 
 def test_counters_may_be_missing() -> None:
-    """A single number that no group can move, such as BatchNorm's counter, may be missing."""
-    state = normal(MLP, 0)
-    state.pop("steps")
-    MLP.check(state, "a")
+    """BatchNorm's counter of batches may be missing; another single number, such as a learned scale, may not."""
+    s = written([AxisGroup("h", 2)], {"w": "h", "bn.num_batches_tracked": "", "logit_scale": ""})
+    state = normal(s, 0)
+    state.pop("bn.num_batches_tracked")
+    s.check(state, "a")
+    state.pop("logit_scale")
+    with pytest.raises(MismatchError, match="a: logit_scale: expected a tensor of this name"):
+        s.check(state, "a")
 
 
 @given(symmetries(), SEEDS)

@@ -3,6 +3,7 @@
 symmetry = discover(model, args=(x,))          which axes of which tensors move together
 check = verify(model, symmetry, args=(x,))     proved on the model
 matching = match(a, b, symmetry)               b's units in a's order
+universe = match_many([a, b, c], symmetry)     all in the order of the first
 merged = merge([a, matching.apply(b)])         one network
 profile = profile_path(model, a, matching.apply(b), evaluate=..., batches=...)
 """
@@ -17,7 +18,9 @@ from onebasin.discovery import verify as verify
 from onebasin.errors import OneBasinError as OneBasinError
 from onebasin.layout import AxisGroup as AxisGroup
 from onebasin.layout import AxisLayout as AxisLayout
+from onebasin.matching import Universe as Universe
 from onebasin.matching import match as match
+from onebasin.matching import match_many as match_many
 from onebasin.merging import merge as merge
 from onebasin.merging import reestimate_batchnorm as reestimate_batchnorm
 from onebasin.permutation import Permutation as Permutation
@@ -26,6 +29,7 @@ from onebasin.symmetry import AxisRef as AxisRef
 from onebasin.symmetry import Matching as Matching
 from onebasin.symmetry import Status as Status
 from onebasin.symmetry import Symmetry as Symmetry
+from onebasin.symmetry import Trial as Trial
 
 __all__ = [
     "AxisGroup",
@@ -38,9 +42,12 @@ __all__ = [
     "Progress",
     "Status",
     "Symmetry",
+    "Trial",
+    "Universe",
     "Verification",
     "discover",
     "match",
+    "match_many",
     "merge",
     "open_checkpoint",
     "profile_path",

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebasin import AxisGroup, Symmetry
-from onebasin.similarity import inner_products, scored_parts
+from onebasin.matching.problem import scored_parts
+from onebasin.similarity import dot, inner_products
 from strategies import SEEDS, moving, normal, symmetries, written
 
 SHAPES = st.lists(st.integers(1, 4), max_size=4)
@@ -45,16 +46,24 @@ def test_the_order_of_dimensions_is_that_of_the_slices() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_strided_views_and_dtypes(dtype: torch.dtype) -> None:
-    """Views that are not contiguous give what copies give, as float64 whatever they hold, and stay as they are."""
+    """Views that are not contiguous give what copies give, in the dtype they hold, and stay as they are."""
     base = torch.randn(6, 5, 4, dtype=dtype)
     a, b = base[::2].mT, base[1::2].mT
     copies = a.clone(), b.clone()
     found = inner_products(a, b, (2, 0))
 
-    assert found.dtype is torch.float64
+    assert found.dtype is dtype
     torch.testing.assert_close(found, inner_products(*copies, (2, 0)))
     assert torch.equal(a, copies[0])
     assert torch.equal(b, copies[1])
+
+
+def test_dot_is_a_sum_in_float64() -> None:
+    """Long sums of float32 products lose nothing, whatever the strides."""
+    a, b = torch.randn(2, 300, 700, generator=torch.Generator().manual_seed(0))
+
+    assert dot(a.T, b.T) == pytest.approx(float((a.double() * b.double()).sum()), rel=1e-13)
+    assert dot(torch.zeros(0), torch.zeros(0)) == 0
 
 
 def test_nothing_to_sum_over_is_zero() -> None:

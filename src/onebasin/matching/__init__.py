@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
 
-from onebasin.checkpoint import Source, check_finite, load_params
-from onebasin.errors import MismatchError, OptionError
+from onebasin.checkpoint import Source
+from onebasin.errors import OptionError
+from onebasin.matching.checks import comparable
+from onebasin.matching.many import Universe as Universe
+from onebasin.matching.many import match_many as match_many
 from onebasin.matching.methods import METHODS as METHODS
 from onebasin.matching.problem import Problem
 from onebasin.progress import Report, silent
 from onebasin.symmetry import Matching, Symmetry
 
-__all__ = ["METHODS", "match"]
+__all__ = ["METHODS", "Universe", "match", "match_many"]
 
 
 def match(
@@ -90,34 +92,6 @@ def _problem(
         raise OptionError(
             "alpha", expected="0 without activations", found=str(alpha), remedy="pass activations, or leave alpha out"
         )
-    params_a, params_b = comparable(a, b, symmetry)
+    params_a, params_b = comparable([a, b], symmetry)
     weights = Problem.of(params_a, params_b, symmetry, normalised=normalised)
     return weights.mixed(activations, share) if activations is not None and share > 0 else weights
-
-
-def comparable(a: Source, b: Source, symmetry: Symmetry) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """The state dicts of two networks that a symmetry fits, checked.
-
-    Raises:
-        MismatchError: if a tensor is missing, has another shape or dtype, or holds NaN or infinite values.
-    """
-    labels, states = (_named(a, "a"), _named(b, "b")), (load_params(a), load_params(b))
-    for label, params in zip(labels, states, strict=True):
-        symmetry.check(params, label)
-        # A tensor that stays where it is, such as a causal mask, may hold infinities.
-        check_finite(params, label, infinity=True)
-        moving = {n: t for n, t in params.items() if any(layout.groups for layout in symmetry.layouts[n])}
-        check_finite(moving, label)
-    for name in symmetry.layouts:
-        if name in states[0] and name in states[1] and states[0][name].dtype != states[1][name].dtype:
-            raise MismatchError(
-                f"{labels[1]}: {name}",
-                expected=f"{states[0][name].dtype}, as in {labels[0]}",
-                found=str(states[1][name].dtype),
-                remedy="convert one of the two",
-            )
-    return states
-
-
-def _named(source: object, fallback: str) -> str:
-    return str(source) if isinstance(source, str | Path) else fallback

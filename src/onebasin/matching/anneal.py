@@ -7,9 +7,10 @@ whose coordinates are known; a residual stream that no fixed axis touches finds 
 weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from onebasin.assignment import solve_nested
 from onebasin.matching.problem import Problem
@@ -51,13 +52,25 @@ def anneal(
         X = relaxed.uniform() if start is None else relaxed.hard(start.permutations)
         for step, sharpness in enumerate(schedule, start=1):
             order = range(len(problem.trees)) if generator is None else generator.permutation(len(problem.trees))
-            for tree in (problem.trees[position] for position in order):
-                scores = relaxed.scores(tree, X)
-                if step < len(schedule):
-                    X |= soften(tree, scores, sharpness, problem.device)
-                    continue
-                found = solve_nested(tree.node(scores, tree.names)).index
-                permutations |= {name: Permutation(found[name]) for name in tree.names}
-                X |= {name: x for name, x in relaxed.hard(permutations).items() if name in tree.names}
+            if step < len(schedule):
+                sharpen(relaxed, X, sharpness, order)
+            else:
+                permutations = decide(relaxed, X, order)
             progress(Progress(stage, step, len(schedule)))
     return Matching(problem.symmetry, permutations, method="anneal", seed=seed)
+
+
+def sharpen(relaxed: Relaxed, X: dict[str, Tensor], sharpness: float, order: Iterable[int]) -> None:
+    """One step: every tree, given what the others know by then; `X` is updated."""
+    for tree in (relaxed.problem.trees[position] for position in order):
+        X |= soften(tree, relaxed.scores(tree, X), sharpness, relaxed.problem.device)
+
+
+def decide(relaxed: Relaxed, X: dict[str, Tensor], order: Iterable[int]) -> dict[str, Permutation]:
+    """The last step: every tree is solved for, given what the others know or have decided; `X` is updated."""
+    permutations = dict(relaxed.problem.symmetry.identity().permutations)
+    for tree in (relaxed.problem.trees[position] for position in order):
+        found = solve_nested(tree.node(relaxed.scores(tree, X), tree.names)).index
+        permutations |= {name: Permutation(found[name]) for name in tree.names}
+        X |= {name: x for name, x in relaxed.hard(permutations).items() if name in tree.names}
+    return permutations

@@ -50,7 +50,7 @@ def frank_wolfe(
         X = relaxed.uniform() if start is None else relaxed.hard(start.permutations)
         value, warm, idle = relaxed.objective(X), dict[int, Nested](), 0
         for iteration in range(1, max_iterations + 1):
-            slopes, D = _oracle(relaxed, X, warm)
+            slopes, D = oracle(relaxed, X, warm)
             t, reached = best_step(value, slopes, relaxed.degree, partial(_at, relaxed, X, D))
             idle = idle + 1 if reached - value <= tolerance * problem.ceiling else 0
             X, value = between(X, D, t), reached
@@ -60,7 +60,7 @@ def frank_wolfe(
         return Matching(problem.symmetry, nearest(problem, X), method="frank-wolfe")
 
 
-def _oracle(relaxed: Relaxed, X: Mapping[str, Tensor], warm: dict[int, Nested]) -> tuple[float, dict[str, Tensor]]:
+def oracle(relaxed: Relaxed, X: Mapping[str, Tensor], warm: dict[int, Nested]) -> tuple[float, dict[str, Tensor]]:
     """The slope towards the best permutations for the gradient, and their matrices."""
     problem = relaxed.problem
     permutations = dict(problem.symmetry.identity().permutations)

@@ -268,7 +268,7 @@ class Matching:
     objective: float | None = None
     history: tuple[float, ...] = ()
     status: Status = Status.GIVEN
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
     method: str = "given"
     seed: int | None = None
     bound: float | None = None
