@@ -71,7 +71,7 @@ def _flattened() -> nn.Module:
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "MLP": lambda: (zoo.mlp(20, 64, 48, 10), (torch.randn(4, 20),)),
     "convolution, flatten, linear": _image(8, _flattened),
-    "VGG16 (CIFAR)": _image(32, lambda: zoo.vgg16(16, 64)),
+    "VGG16 (CIFAR)": _image(32, lambda: zoo.vgg16(16, (64,))),
     "ResNet20": _image(32, zoo.ResNet20),
     "resnet18": _vision("resnet18"),
     "resnet50": _vision("resnet50"),

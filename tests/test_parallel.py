@@ -24,8 +24,8 @@ def test_products_are_the_same_for_any_number_of_threads() -> None:
     found = []
     for threads in (1, 2, 4):
         torch.set_num_threads(threads)
-        with workers() as pool:
-            found.append(product(left, right, pool))
+        with workers():
+            found.append(product(left, right))
         assert torch.get_num_threads() == threads
 
     assert torch.equal(found[0], found[1])

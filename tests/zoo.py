@@ -106,8 +106,8 @@ class ResNet50(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def vgg16(width: int = 64, classifier: int = 512) -> nn.Sequential:
-    """VGG-16 for 32 x 32 images with BatchNorm and one hidden dense layer, as git-re-basin's."""
+def vgg16(width: int = 64, hidden: tuple[int, ...] = (512,)) -> nn.Sequential:
+    """VGG-16 for 32 x 32 images with BatchNorm and hidden dense layers; git-re-basin's has two of 512."""
     layers: list[nn.Module] = []
     fan_in = 3
     for step in (1, 1, 0, 2, 2, 0, 4, 4, 4, 0, 8, 8, 8, 0, 8, 8, 8, 0):
@@ -116,8 +116,7 @@ def vgg16(width: int = 64, classifier: int = 512) -> nn.Sequential:
             continue
         layers += [nn.Conv2d(fan_in, step * width, 3, 1, 1), nn.BatchNorm2d(step * width), nn.ReLU()]
         fan_in = step * width
-    head = [nn.Flatten(), nn.Linear(fan_in, classifier), nn.ReLU(), nn.Linear(classifier, 10)]
-    return nn.Sequential(*layers, *head)
+    return nn.Sequential(*layers, nn.Flatten(), *mlp(fan_in, *hidden, 10))
 
 
 class Attention(nn.Module):

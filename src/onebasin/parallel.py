@@ -8,6 +8,7 @@ of one thread, and a pool of threads takes the blocks.
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -15,29 +16,37 @@ from torch import Tensor
 _ROWS = 256
 """Rows of a product that one thread computes: fixed, so that the blocks do not depend on the number of threads."""
 
+_pool: ContextVar[Executor | None] = ContextVar("pool", default=None)
+
 
 @contextmanager
-def workers() -> Iterator[Executor | None]:
-    """A pool as wide as PyTorch's own number of threads, which is 1 inside; None where that was 1 already."""
+def workers() -> Iterator[None]:
+    """Inside, `product` uses as many threads as PyTorch was set to, and PyTorch itself only one.
+
+    One inside another changes nothing.
+    """
     threads = torch.get_num_threads()
     if threads == 1:
-        yield None
+        yield
         return
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
-            yield pool
+            token = _pool.set(pool)
+            try:
+                yield
+            finally:
+                _pool.reset(token)
     finally:
         torch.set_num_threads(threads)
 
 
-def product(left: Tensor, right: Tensor, pool: Executor | None) -> Tensor:
-    """`left @ right.T` of two matrices, the same for any number of threads.
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """`left @ right.T` of two matrices; inside `workers` the same for any number of threads.
 
     Args:
         left: `[n, k]`.
         right: `[m, k]`, of the same dtype and device.
-        pool: as `workers` gives it; work on an accelerator does not need it.
     """
     if left.is_cuda or len(left) <= _ROWS:
         return left @ right.T
@@ -47,6 +56,7 @@ def product(left: Tensor, right: Tensor, pool: Executor | None) -> Tensor:
     def work(rows: slice) -> None:
         torch.mm(left[rows], right.T, out=result[rows])
 
-    for _ in pool.map(work, blocks) if pool is not None else map(work, blocks):
+    pool = _pool.get()
+    for _ in map(work, blocks) if pool is None else pool.map(work, blocks):
         pass
     return result

@@ -28,7 +28,7 @@ def problem(network: str, seed: int = 0) -> Problem:
 
 def doubly(p: Problem, seed: int) -> dict[str, Tensor]:
     """Matrices between those of several random elements: doubly stochastic, nested as the trees are."""
-    relaxed = Relaxed.of(p, None)
+    relaxed = Relaxed.of(p)
     X = relaxed.uniform()
     for k in range(3):
         X = between(X, relaxed.hard(p.symmetry.random(seed + k).permutations), 0.3)
@@ -39,7 +39,7 @@ def doubly(p: Problem, seed: int) -> dict[str, Tensor]:
 def test_at_permutations_nothing_changes(network: str) -> None:
     """The objective of permutation matrices is that of the permutations, and rounding gives the permutations back."""
     p = problem(network)
-    relaxed = Relaxed.of(p, None)
+    relaxed = Relaxed.of(p)
     for seed in range(3):
         element = p.symmetry.random(seed)
         X = relaxed.hard(element.permutations)
@@ -52,7 +52,7 @@ def test_at_permutations_nothing_changes(network: str) -> None:
 def test_gradient_is_the_slope(network: str) -> None:
     """Moving one matrix changes the objective by the scores times the move, as the objective is linear in it."""
     p = problem(network)
-    relaxed = Relaxed.of(p, None)
+    relaxed = Relaxed.of(p)
     X, Y = doubly(p, 1), doubly(p, 5)
     for name in p.names:
         scores = relaxed.gradient(X, name)
@@ -68,7 +68,7 @@ def test_gradient_is_the_slope(network: str) -> None:
 def test_softened_scores_are_doubly_stochastic(network: str, sharpness: float) -> None:
     """Columns sum to one, rows nearly, entries are between 0 and 1, and inner matrices sum up to the outer ones."""
     p = problem(network)
-    relaxed = Relaxed.of(p, None)
+    relaxed = Relaxed.of(p)
     X = relaxed.uniform()
     for tree in p.trees:
         found = soften(tree, relaxed.scores(tree, X), sharpness, p.device)
@@ -90,7 +90,7 @@ def test_sharp_scores_are_permutations() -> None:
         a = normal(s, 0)
         planted = s.random(3)
         p = Problem.of(a, planted.apply(a), s)
-        relaxed = Relaxed.of(p, None)
+        relaxed = Relaxed.of(p)
         X = relaxed.hard(planted.inverse().permutations)
         for tree in p.trees:
             for name, x in soften(tree, relaxed.scores(tree, X), 300.0, p.device).items():

@@ -12,6 +12,7 @@ from onebasin.matching.many import Universe as Universe
 from onebasin.matching.many import match_many as match_many
 from onebasin.matching.methods import METHODS as METHODS
 from onebasin.matching.problem import Problem
+from onebasin.parallel import workers
 from onebasin.progress import Report, silent
 from onebasin.symmetry import Matching, Symmetry
 
@@ -69,9 +70,10 @@ def match(
         if value < least:
             raise OptionError(name, expected=f"{least} or more", found=str(value), remedy="raise it")
     started = time.perf_counter()
-    problem = _problem(a, b, symmetry, activations, alpha, normalised=normalised)
-    found = METHODS[method](problem, seed, max_sweeps, restarts, progress)
-    bound = problem.bound
+    with workers():
+        problem = _problem(a, b, symmetry, activations, alpha, normalised=normalised)
+        found = METHODS[method](problem, seed, max_sweeps, restarts, progress)
+        bound = problem.bound
     seconds = {**found.seconds, "total": time.perf_counter() - started}
     return found.replace(method=method, seed=seed, bound=bound, seconds=seconds)
 

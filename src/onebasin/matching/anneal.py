@@ -47,8 +47,8 @@ def anneal(
     """
     generator = None if seed is None else np.random.default_rng(seed)
     permutations = dict(problem.symmetry.identity().permutations)
-    with workers() as pool:
-        relaxed = Relaxed.of(problem, pool)
+    with workers():
+        relaxed = Relaxed.of(problem)
         X = relaxed.uniform() if start is None else relaxed.hard(start.permutations)
         for step, sharpness in enumerate(schedule, start=1):
             order = range(len(problem.trees)) if generator is None else generator.permutation(len(problem.trees))

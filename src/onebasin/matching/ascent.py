@@ -11,7 +11,6 @@ moved; only what they contribute is computed again, and the assignment starts fr
 
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,8 +59,8 @@ def ascend(
     """
     started = time.perf_counter()
     generator = np.random.default_rng(seed)
-    with workers() as pool:
-        state = _State(problem, start, pool)
+    with workers():
+        state = _State(problem, start)
         history, status = [problem.given], Status.MAX_SWEEPS
         if not start.is_identity:
             history.append(state.objective)
@@ -152,10 +151,10 @@ class _Step:
 class _State:
     """What the search has reached."""
 
-    def __init__(self, problem: Problem, start: Matching, pool: Executor | None) -> None:
+    def __init__(self, problem: Problem, start: Matching) -> None:
         self.current = start
         self.seconds = {"similarity": 0.0, "assignment": 0.0, "apply": 0.0}
-        self._problem, self._groups, self._pool = problem, problem.symmetry.groups, pool
+        self._problem, self._groups = problem, problem.symmetry.groups
         self._still = problem.symmetry.identity().permutations
         self.steps = [self._plan(tree) for tree in problem.trees]
         self._touching: dict[int, list[tuple[_Score, Mode]]] = {id(term): [] for term in problem.terms}
@@ -222,7 +221,7 @@ class _State:
         for term, mode in score.terms:
             apart = term.apart(mode, self._groups)
             b = permute_part(term.b, term.part, self._groups, self.current.permutations, mode.dims if apart else ())
-            found = inner_products(term.a, b, mode.dims, self._pool).mul_(term.weight)
+            found = inner_products(term.a, b, mode.dims).mul_(term.weight)
             if apart:
                 given = found if given is None else given + found
             else:
@@ -278,7 +277,7 @@ class _State:
             self._known = self._known and few
             for score, other in self._touching[id(term)]:
                 if id(score) not in own:
-                    score.correct(move.change(other.dims, self._pool) if move and score.value is not None else None)
+                    score.correct(move.change(other.dims) if move and score.value is not None else None)
         self.objective += gain
 
 

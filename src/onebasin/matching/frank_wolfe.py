@@ -45,8 +45,8 @@ def frank_wolfe(
     Returns:
         the element nearest to where the iteration ended, without objective.
     """
-    with workers() as pool:
-        relaxed = Relaxed.of(problem, pool)
+    with workers():
+        relaxed = Relaxed.of(problem)
         X = relaxed.uniform() if start is None else relaxed.hard(start.permutations)
         value, warm, idle = relaxed.objective(X), dict[int, Nested](), 0
         for iteration in range(1, max_iterations + 1):

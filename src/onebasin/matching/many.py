@@ -22,6 +22,7 @@ from onebasin.errors import OptionError
 from onebasin.matching.checks import comparable
 from onebasin.matching.networks import Networks
 from onebasin.matching.universe import STARTS, climb
+from onebasin.parallel import workers
 from onebasin.progress import Report, silent
 from onebasin.symmetry import Matching, Status, Symmetry
 
@@ -101,16 +102,17 @@ def match_many(
         if value < least:
             raise OptionError(name, expected=f"{least} or more", found=str(value), remedy="raise it")
     started = time.perf_counter()
-    networks = Networks.of(comparable(models, symmetry), symmetry, seed, max_sweeps, progress)
-    identity = [symmetry.identity()] * len(models)
-    found, status, history = identity, Status.INTERRUPTED, [networks.measure(identity)]
-    try:
-        found = STARTS[method](networks)
-        history.append(networks.measure(found))
-        found, status, climbed = climb(networks, found, 0 if method == "hierarchical" else max_sweeps)
-        history += climbed
-    except KeyboardInterrupt:
-        pass
+    with workers():
+        networks = Networks.of(comparable(models, symmetry), symmetry, seed, max_sweeps, progress)
+        identity = [symmetry.identity()] * len(models)
+        found, status, history = identity, Status.INTERRUPTED, [networks.measure(identity)]
+        try:
+            found = STARTS[method](networks)
+            history.append(networks.measure(found))
+            found, status, climbed = climb(networks, found, 0 if method == "hierarchical" else max_sweeps)
+            history += climbed
+        except KeyboardInterrupt:
+            pass
     back = found[0].inverse()
     matchings = tuple(back.compose(matching).replace(method=method, seed=seed) for matching in found)
     return Universe(matchings, history[-1], tuple(history), status, method, seed, time.perf_counter() - started)

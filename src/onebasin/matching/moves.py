@@ -1,7 +1,6 @@
 """What a reordering changes: the slices of a term that move, and what they were worth."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +68,7 @@ class Move:
         """What the term gains, in float64."""
         return self.term.weight * (dot(self.a, self.new) - dot(self.a, self.old))
 
-    def change(self, dims: Sequence[int], pool: Executor | None) -> Tensor | None:
+    def change(self, dims: Sequence[int]) -> Tensor | None:
         """How the scores of other dimensions change; None where they are not apart from these."""
         if set(dims) & set(self.dims):
             return None
@@ -77,7 +76,7 @@ class Move:
         where = [1 + rest.index(dim) for dim in dims]
         dtype = torch.float64 if self.a.dtype == torch.float64 else torch.float32
         difference = self.new.to(dtype) - self.old.to(dtype)
-        return inner_products(self.a.to(dtype), difference, where, pool).mul_(self.term.weight)
+        return inner_products(self.a.to(dtype), difference, where).mul_(self.term.weight)
 
 
 def slices(tensor: Tensor, dims: tuple[int, ...], places: Tensor) -> Tensor:

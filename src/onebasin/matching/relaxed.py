@@ -13,7 +13,6 @@ every search, knows them.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,19 +43,17 @@ class Relaxed:
     Attributes:
         problem: the problem.
         places: every term that takes part, with its modes.
-        pool: threads to share the work.
     """
 
     problem: Problem
     places: tuple[tuple[Term, tuple[Mode, ...]], ...]
-    pool: Executor | None
 
     @classmethod
-    def of(cls, problem: Problem, pool: Executor | None) -> "Relaxed":
+    def of(cls, problem: Problem) -> "Relaxed":
         """The relaxation of `problem`."""
         groups = problem.symmetry.groups
         rows = [(term, term.modes(groups, frozenset(groups))) for term in problem.terms]
-        return cls(problem, tuple((term, modes) for term, modes in rows if _disjoint(modes)), pool)
+        return cls(problem, tuple((term, modes) for term, modes in rows if _disjoint(modes)))
 
     @property
     def degree(self) -> int:
@@ -72,7 +69,7 @@ class Relaxed:
                 if mode.group != group:
                     continue
                 b = self.transformed(term, [other for other in modes if other is not mode], X)
-                found = inner_products(term.a, b, mode.dims, self.pool).mul_(term.weight)
+                found = inner_products(term.a, b, mode.dims).mul_(term.weight)
                 total = found if total is None else total + found
         return total
 
@@ -82,7 +79,7 @@ class Relaxed:
         for mode in modes:
             order = [*mode.dims, *(dim for dim in range(b.ndim) if dim not in mode.dims)]
             rows = matrix(b, mode.dims)
-            rows = product(X[mode.group].to(rows.dtype), rows.T, self.pool)
+            rows = product(X[mode.group].to(rows.dtype), rows.T)
             b = rows.reshape([b.shape[dim] for dim in order]).permute(*np.argsort(order))
         return b
 

@@ -59,13 +59,13 @@ def as_given(networks: Networks) -> list[Matching]:
 def annealed(networks: Networks) -> list[Matching]:
     """Mean-field annealing of all networks together; only the first one is certain from the beginning."""
     found = as_given(networks)
-    with workers() as pool:
-        relaxed = [Relaxed.of(Problem.of(s, s, networks.symmetry), pool) for s in networks.states]
+    with workers():
+        relaxed = [Relaxed.of(Problem.of(s, s, networks.symmetry)) for s in networks.states]
         X = [relaxed[0].hard(found[0].permutations), *(r.uniform() for r in relaxed[1:])]
         moved = [networks.softened(p, relaxed[p], X[p]) for p in range(len(networks))]
         for step, sharpness in enumerate(SCHEDULE, start=1):
             for p in range(1, len(networks)):
-                here = Relaxed.of(networks.problem(p, moved), pool)
+                here = Relaxed.of(networks.problem(p, moved))
                 order = range(len(here.problem.trees))
                 if step < len(SCHEDULE):
                     sharpen(here, X[p], sharpness, order)
@@ -78,14 +78,14 @@ def annealed(networks: Networks) -> list[Matching]:
 
 def relaxed_together(networks: Networks) -> list[Matching]:
     """Frank and Wolfe's method over all groups of all networks but the first at once, with the exact step."""
-    with workers() as pool:
+    with workers():
         rest = range(1, len(networks))
-        pairs = [Relaxed.of(Problem.of(s, s, networks.symmetry), pool) for s in networks.states]
+        pairs = [Relaxed.of(Problem.of(s, s, networks.symmetry)) for s in networks.states]
         X = [pair.uniform() if p else pair.hard(as_given(networks)[0].permutations) for p, pair in enumerate(pairs)]
         moved = [networks.softened(p, pairs[p], X[p]) for p in range(len(networks))]
         value, warm = objective(moved), [dict[int, Nested]() for _ in networks.states]
         for iteration in range(1, _ITERATIONS + 1):
-            here = {p: Relaxed.of(networks.problem(p, moved), pool) for p in rest}
+            here = {p: Relaxed.of(networks.problem(p, moved)) for p in rest}
             towards = {p: oracle(here[p], X[p], warm[p]) for p in rest}
             D = {p: matrices for p, (_, matrices) in towards.items()}
             slope = sum(s for s, _ in towards.values())

@@ -1,7 +1,6 @@
 """Weight similarity: inner products of the weights of every pair of units (Ainsworth et al., section 3.2)."""
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from math import prod
 
 import torch
@@ -13,20 +12,19 @@ _CHUNK = 2**16
 """So many entries are converted to float64 at a time."""
 
 
-def inner_products(a: Tensor, b: Tensor, dims: Sequence[int], pool: Executor | None = None) -> Tensor:
+def inner_products(a: Tensor, b: Tensor, dims: Sequence[int]) -> Tensor:
     """Inner products of every slice of `a` with every slice of `b`.
 
     Args:
         a: floating tensor of any shape and strides.
         b: the same shape and dtype.
         dims: the dimensions that number the slices; all others are summed over.
-        pool: threads to share the work; see `onebasin.parallel`.
 
     Returns:
         `[m, m]` with m the product of the sizes of `dims`: entry `[i, j]` is the sum over all other dimensions of `a`
         at i times `b` at j; float64 where `a` is, float32 otherwise.
     """
-    return product(matrix(a, dims), matrix(b, dims), pool)
+    return product(matrix(a, dims), matrix(b, dims))
 
 
 def matrix(tensor: Tensor, dims: Sequence[int]) -> Tensor:
