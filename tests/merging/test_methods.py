@@ -1,5 +1,6 @@
 """Every merge method against the equations of its paper, and the laws that all obey."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -166,7 +167,7 @@ def test_draws_depend_on_seed_name_model_and_position_alone() -> None:
     draw = Stack.of("w", [row, row]).draw
     whole = draw(0, 1, 0.5, Chunk(0, [row]))
     for cuts in ([0, 1000], [0, 1, 2, 8, 17, 500, 999, 1000], [0, 333, 1000]):
-        pieces = [draw(0, 1, 0.5, Chunk(s, [row[s:e]])) for s, e in zip(cuts, cuts[1:], strict=False)]
+        pieces = [draw(0, 1, 0.5, Chunk(s, [row[s:e]])) for s, e in itertools.pairwise(cuts)]
         assert torch.equal(torch.cat(pieces), whole)
     others = [draw(1, 1, 0.5, Chunk(0, [row])), draw(0, 2, 0.5, Chunk(0, [row]))]
     others.append(Stack.of("v", [row, row]).draw(0, 1, 0.5, Chunk(0, [row])))
