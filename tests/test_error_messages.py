@@ -266,7 +266,6 @@ ROWS: list[Row] = [
         r"^b: w: expected torch.float32, as in a, found torch.float16; convert one of the two",
     ),
     *MERGING,
-    # merging: BatchNorm
     (
         lambda: reestimate_batchnorm(nn.BatchNorm1d(1), [], lambda *_: {}, 0),
         OptionError,

@@ -33,10 +33,10 @@ class Moved(Mapping[str, Tensor]):
     def __init__(self, params: Mapping[str, Tensor], matching: Matching, label: str) -> None:
         matching.symmetry.check(params, label)
         self.params = params
-        self._matching = matching
+        self.matching = matching
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._matching.move(name, self.params[name])
+        return self.matching.move(name, self.params[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.params)

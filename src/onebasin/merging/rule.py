@@ -47,4 +47,5 @@ class Shares:
 
 
 Rule = Shares | Callable[[Chunk], "Tensor"]
-"""Shares, or a function that gives the merged entries of a chunk in its dtype."""
+"""Shares, or a function that gives the merged entries of a chunk in its dtype; entries on which all models and the base
+agree, and are finite, it leaves as they are."""

@@ -23,7 +23,7 @@ from onebasin.merging.rule import Chunk, Rule, Shares
 
 CHUNK = 1 << 15
 """Entries in a chunk: torch works with one thread on so many, and a few such rows fit the cache."""
-COUNTED = 1 << 20
+COUNTED = 1 << 18
 """Entries in a chunk while magnitudes are counted, which costs 2^16 additions a chunk."""
 FEW = 8
 SHORT = frozenset(
@@ -99,17 +99,17 @@ class Stack:
                     sums[i][j] += float(torch.sum(rows[i] * rows[j], dtype=torch.float64))
         return [[sums[min(i, j)][max(i, j)] for j in range(count)] for i in range(count)]
 
-    def threshold(self, model: int, share: float) -> float:
-        """How large a difference of a model from the base must be to be among the largest.
+    def limit(self, model: int, share: float) -> float:
+        """The magnitude that a difference of a model from the base must exceed to be among the largest.
 
         Args:
             model: its number, from 0.
-            share: of the entries, from 0 to 1.
+            share: of the entries that are to exceed it, from 0 to 1.
 
         Returns:
-            The k-th largest magnitude, k being the share of the number of entries, rounded down but at least 1;
-            infinity where the share or the number of entries is 0. The magnitudes are those of differences taken in
-            the dtype that is calculated in.
+            The number before the k-th largest magnitude, k being the share of the number of entries, rounded down but
+            at least 1; infinity where the share or the number of entries is 0, and 0 where all are among the largest.
+            Magnitudes are those of differences taken in the dtype that is calculated in.
         """
         n = len(self.rows[model])
         rank = max(1, math.floor(share * n)) if share > 0 else 0
@@ -123,19 +123,20 @@ class Stack:
         for shift in range(8 * integer.itemsize - DIGIT, -1, -DIGIT):
             counts = torch.zeros(1 << DIGIT, dtype=torch.int64)
             for bits in self._magnitudes(model, integer):
-                here = bits if shift + DIGIT == 8 * integer.itemsize else bits[(bits >> (shift + DIGIT)) == prefix]
-                counts += torch.bincount((here >> shift) & ((1 << DIGIT) - 1), minlength=1 << DIGIT).cpu()
+                top = shift + DIGIT == 8 * integer.itemsize
+                here = bits if top else bits[(bits >> (shift + DIGIT)) == prefix] & ((1 << (shift + DIGIT)) - 1)
+                counts += torch.bincount(here >> shift, minlength=1 << DIGIT).cpu()
             above = counts.flip(0).cumsum(0)
             digit = int(torch.searchsorted(above, rank))
             rank -= int(above[digit - 1]) if digit else 0
             prefix = prefix << DIGIT | ((1 << DIGIT) - 1 - digit)
-        return float(torch.tensor(prefix, dtype=integer).view(self.wide))
+        return float(torch.tensor(max(0, prefix - 1), dtype=integer).view(self.wide))
 
     def _magnitudes(self, model: int, integer: torch.dtype) -> Iterator[Tensor]:
         """The differences of a model from the base without their signs, read as integers."""
         for _, views in self.windows(COUNTED):
             delta = views[model].to(self.wide, copy=True)
-            yield (delta if self.base is None else delta.sub_(views[-1])).abs_().view(integer)
+            yield (delta if self.base is None else delta.sub_(views[-1].to(self.wide))).abs_().view(integer)
 
     def draw(self, model: int, seed: int, share: float, chunk: Chunk) -> Tensor:
         """Choose entries at random: bool `[entries of the chunk]`, each true with the probability `share`.
@@ -206,9 +207,9 @@ def combined(stack: Stack, rule: Rule) -> Iterator[tuple[int, Tensor]]:
     """
     count = len(stack.rows)
     shares = (*rule.models, *([] if stack.base is None else [rule.base])) if isinstance(rule, Shares) else ()
-    keeping = not shares or abs(math.fsum(shares) - 1) <= count * 2**-50 * max(1.0, *map(abs, shares))
+    keeping = bool(shares) and abs(math.fsum(shares) - 1) <= count * 2**-50 * max(1.0, *map(abs, shares))
     # With shares from 0 to 1, float32 is so much finer than the result that rounding it gives an agreed number back.
-    exact = stack.wide == torch.float32 and bool(shares) and min(shares) >= 0
+    exact = stack.wide == torch.float32 and min(shares, default=-1.0) >= 0
     used = [k for k, share in enumerate(shares) if share != 0] if shares else range(count + (stack.base is not None))
     for start, views in stack.windows():
         rows = [view.to(stack.wide, copy=True) for view in views]
@@ -218,7 +219,7 @@ def combined(stack: Stack, rule: Rule) -> Iterator[tuple[int, Tensor]]:
         else:
             total = rule(Chunk(start, rows[:count], rows[count] if stack.base is not None else None))
         result = round_once(total, stack.dtype)
-        if keeping and not (exact and all(finite)) and len(used) > 0:
+        if used and ((keeping and not exact) or ((keeping or not shares) and not all(finite))):
             chosen = [views[k] for k in used]
             agree = torch.ones_like(result, dtype=torch.bool)
             for other in chosen[1:]:
