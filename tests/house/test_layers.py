@@ -47,6 +47,7 @@ HOME = {
     "rich": "cli",
     "safetensors": "checkpoint",
     "scipy": "assignment",
+    "yaml": "cli",
 }
 
 Sources = Mapping[str, ast.Module]

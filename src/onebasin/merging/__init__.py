@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING as _TYPES
 
-from onebasin.lazy import lazily
+from onebasin.lazy import lazily as _lazily
 from onebasin.merging.data import NETWORK_METHODS
 from onebasin.merging.method import Method, NetworkMethod
 from onebasin.merging.methods import METHODS
@@ -30,7 +30,7 @@ __all__ = [
     "regmean_merge",
 ]
 
-__getattr__ = lazily(
+__getattr__ = _lazily(
     __name__,
     {
         "estimate_fisher": "onebasin.merging.fisher",

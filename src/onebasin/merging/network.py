@@ -124,6 +124,13 @@ class Plan:
         stack = self._stack(name)
         return combine(stack, self._rule(stack), first)
 
+    def gather(self) -> dict[str, Tensor]:
+        """All merged tensors; those that are one tensor in every network are one."""
+        merged: dict[str, Tensor] = {}
+        for name in self.specs:
+            merged[name] = merged[self.twins[name]] if name in self.twins else self.tensor(name)
+        return merged
+
     def chunks(self, name: str) -> Iterator[Tensor]:
         """The merged tensor as flat chunks one after the other; complex numbers as two real ones.
 
@@ -193,10 +200,7 @@ def merge(
     loaded = [load_params(model) for model in models]
     ancestor = None if base is None else load_params(base)
     plan = Plan.make(loaded, method, given, base=ancestor, labels=labels, dtype=dtype)
-    merged: dict[str, Tensor] = {}
-    for name in plan.specs:
-        merged[name] = merged[plan.twins[name]] if name in plan.twins else plan.tensor(name)
-    return as_given(models[0], merged)
+    return as_given(models[0], plan.gather())
 
 
 def _origin(network: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
