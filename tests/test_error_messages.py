@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from house.source import PACKAGE, functions, parse, place
+from merging.error_rows import MERGING
 from onebasin import (
     AxisGroup,
     AxisLayout,
@@ -28,7 +29,6 @@ from onebasin import (
     Symmetry,
     match,
     match_many,
-    merge,
     profile_path,
     reestimate_batchnorm,
 )
@@ -302,34 +302,7 @@ ROWS: list[Row] = [
         MismatchError,
         r"^b: w: expected torch.float32, as in a, found torch.float16; convert one of the two",
     ),
-    # merging
-    (lambda: merge([W], "x"), OptionError, r"^method: expected mean or lerp, found 'x'; choose one of them"),
-    (lambda: merge([]), OptionError, r"^models: expected at least one model, found none; pass the models to merge"),
-    (
-        lambda: merge([W], "lerp"),
-        OptionError,
-        r"^weights: expected two models and one number lam for lerp, found 1 models and 1 numbers; use mean for other",
-    ),
-    (
-        lambda: merge([W, W], "lerp", [float("nan")]),
-        OptionError,
-        r"^weights: expected a finite lam, found nan; pass 0 for the first model",
-    ),
-    (
-        lambda: merge([W, W], weights=[1]),
-        OptionError,
-        r"^weights: expected 2 numbers with a positive sum, found \[1\]; pass one weight a model",
-    ),
-    (
-        lambda: merge([W, {"w": W["w"]}]),
-        MismatchError,
-        r"^model 2: v: expected a tensor of this name, found none; merge one architecture",
-    ),
-    (
-        lambda: merge([W, W | {"w": torch.zeros(5)}]),
-        MismatchError,
-        r"^model 2: w: expected shape \(6,\), as in model 1, found shape \(5,\); merge checkpoints of one",
-    ),
+    *MERGING,
     (
         lambda: reestimate_batchnorm(nn.BatchNorm1d(1), [], lambda *_: {}, 0),
         OptionError,

@@ -8,28 +8,33 @@ merged = merge([a, matching.apply(b)])         one network
 profile = profile_path(model, a, matching.apply(b), evaluate=..., batches=...)
 """
 
-from onebasin.checkpoint import open_checkpoint as open_checkpoint
-from onebasin.checkpoint import save_checkpoint as save_checkpoint
-from onebasin.connectivity import PathProfile as PathProfile
-from onebasin.connectivity import profile_path as profile_path
-from onebasin.discovery import Verification as Verification
-from onebasin.discovery import discover as discover
-from onebasin.discovery import verify as verify
-from onebasin.errors import OneBasinError as OneBasinError
-from onebasin.layout import AxisGroup as AxisGroup
-from onebasin.layout import AxisLayout as AxisLayout
-from onebasin.matching import Universe as Universe
-from onebasin.matching import match as match
-from onebasin.matching import match_many as match_many
-from onebasin.merging import merge as merge
-from onebasin.merging import reestimate_batchnorm as reestimate_batchnorm
-from onebasin.permutation import Permutation as Permutation
-from onebasin.progress import Progress as Progress
-from onebasin.symmetry import AxisRef as AxisRef
-from onebasin.symmetry import Matching as Matching
-from onebasin.symmetry import Status as Status
-from onebasin.symmetry import Symmetry as Symmetry
-from onebasin.symmetry import Trial as Trial
+from typing import TYPE_CHECKING as _TYPES
+
+from onebasin.lazy import lazily as _lazily
+
+if _TYPES:
+    from onebasin.checkpoint import open_checkpoint as open_checkpoint
+    from onebasin.checkpoint import save_checkpoint as save_checkpoint
+    from onebasin.connectivity import PathProfile as PathProfile
+    from onebasin.connectivity import profile_path as profile_path
+    from onebasin.discovery import Verification as Verification
+    from onebasin.discovery import discover as discover
+    from onebasin.discovery import verify as verify
+    from onebasin.errors import OneBasinError as OneBasinError
+    from onebasin.layout import AxisGroup as AxisGroup
+    from onebasin.layout import AxisLayout as AxisLayout
+    from onebasin.matching import Universe as Universe
+    from onebasin.matching import match as match
+    from onebasin.matching import match_many as match_many
+    from onebasin.merging import merge as merge
+    from onebasin.merging import reestimate_batchnorm as reestimate_batchnorm
+    from onebasin.permutation import Permutation as Permutation
+    from onebasin.progress import Progress as Progress
+    from onebasin.symmetry import AxisRef as AxisRef
+    from onebasin.symmetry import Matching as Matching
+    from onebasin.symmetry import Status as Status
+    from onebasin.symmetry import Symmetry as Symmetry
+    from onebasin.symmetry import Trial as Trial
 
 __all__ = [
     "AxisGroup",
@@ -55,3 +60,32 @@ __all__ = [
     "save_checkpoint",
     "verify",
 ]
+
+# Each name is loaded when it is first used: the command line shows its help without waiting for torch.
+__getattr__ = _lazily(
+    __name__,
+    {
+        "AxisGroup": "onebasin.layout",
+        "AxisLayout": "onebasin.layout",
+        "AxisRef": "onebasin.symmetry",
+        "Matching": "onebasin.symmetry",
+        "OneBasinError": "onebasin.errors",
+        "PathProfile": "onebasin.connectivity",
+        "Permutation": "onebasin.permutation",
+        "Progress": "onebasin.progress",
+        "Status": "onebasin.symmetry",
+        "Symmetry": "onebasin.symmetry",
+        "Trial": "onebasin.symmetry",
+        "Universe": "onebasin.matching",
+        "Verification": "onebasin.discovery",
+        "discover": "onebasin.discovery",
+        "match": "onebasin.matching",
+        "match_many": "onebasin.matching",
+        "merge": "onebasin.merging",
+        "open_checkpoint": "onebasin.checkpoint",
+        "profile_path": "onebasin.connectivity",
+        "reestimate_batchnorm": "onebasin.merging",
+        "save_checkpoint": "onebasin.checkpoint",
+        "verify": "onebasin.discovery",
+    },
+)

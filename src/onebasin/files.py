@@ -8,6 +8,7 @@ its permission bits; a symbolic link is replaced by a file, and what it pointed 
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from onebasin.errors import CheckpointError, OneBasinError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextmanager
@@ -222,3 +226,97 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class Workspace:
+    """A hidden folder beside an output that keeps finished files of unfinished work; a context manager.
+
+    The same work, told by its digest, finds them there when it is started again; other work removes them. On exit the
+    folder stays only if the block was interrupted and something in it is finished. A process that is killed leaves it.
+
+    Args:
+        target: the output; the folder is `.NAME.onebasin` beside it.
+        digest: says what the work is and what it is done to.
+
+    Raises:
+        CheckpointError: on entry, where the folder cannot be made, or another process works in it.
+    """
+
+    _STATE = "progress.json"
+
+    def __init__(self, target: Path, digest: str) -> None:
+        self.folder = target.with_name(f".{target.name}.onebasin")
+        self._digest = digest
+        self._lock = ExitStack()
+
+    def __enter__(self) -> Self:
+        with Staging(self.folder.parent):
+            pass
+        state = self.folder / self._STATE
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._take(state)
+            if state.read_text(encoding="utf-8") != self._text:
+                for path in self.folder.iterdir():
+                    if path != state:
+                        path.unlink()
+                state.write_text(self._text, encoding="utf-8")
+            for path in self.folder.glob("*.part"):
+                path.unlink()
+        except OSError as error:
+            self._lock.close()
+            if isinstance(error, OneBasinError):
+                raise
+            raise write_error(self.folder, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        done = [path for path in self.folder.iterdir() if path.name != self._STATE and path.suffix != ".part"]
+        if not (isinstance(error, KeyboardInterrupt) and done):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+    @property
+    def _text(self) -> str:
+        return f'{{"format": "onebasin-progress/1", "digest": "{self._digest}"}}\n'
+
+    def _take(self, state: Path) -> None:
+        """Hold the folder until exit, or until the process ends however it may; where the system has such locks."""
+        file = self._lock.enter_context(state.open("a+", encoding="utf-8"))
+        if sys.platform == "win32":
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CheckpointError(
+                str(self.folder),
+                expected="no other process that writes the same output",
+                found="one that does",
+                remedy="wait for it, or choose another output",
+            ) from error
+
+    def finished(self, name: str) -> Path | None:
+        """The finished file of that name, or None."""
+        path = self.folder / name
+        return path if path.exists() else None
+
+    def start(self, name: str) -> Path:
+        """A path for a file to write, which does not count until `finish`."""
+        return self.folder / f"{name}.part"
+
+    def finish(self, name: str) -> Path:
+        """Force a file to the disk and give it its name in one step.
+
+        Raises:
+            CheckpointError: the system refuses.
+        """
+        final = self.folder / name
+        try:
+            _settle(self.start(name), final)
+            self.start(name).replace(final)
+        except OSError as error:
+            raise write_error(final, error) from error
+        _sync_folder(self.folder)
+        return final

@@ -13,12 +13,14 @@ class Progress:
         done: steps finished so far.
         total: steps in all, or None where that is not known beforehand.
         detail: a short figure or name worth showing, such as `"objective 166.59"`.
+        unit: what is counted: `""` for steps, or `"bytes"`.
     """
 
     stage: str
     done: int
     total: int | None = None
     detail: str = ""
+    unit: str = ""
 
 
 Report = Callable[[Progress], None]

@@ -9,7 +9,7 @@ import pytest
 
 from cli.networks import Files, Run
 
-COMMANDS = ("demo", "inspect", "match", "merge", "path")
+COMMANDS = ("demo", "inspect", "match", "merge", "path", "run")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -87,7 +87,8 @@ def test_same_seed_gives_the_same_bytes(files: Files, tmp_path: Path) -> None:
         written.append({path.name: path.read_bytes() for path in out.iterdir()})
         shown.append([line for line in output.splitlines() if not line.startswith("converged")])
 
-    assert set(written[0]) == {"matching.json", "merged.safetensors", "path.json", "path.png", "report.html"}
+    files_of_merge = {"merged.safetensors", "merged.safetensors.recipe.yaml"}
+    assert set(written[0]) == files_of_merge | {"matching.json", "path.json", "path.png", "report.html"}
     assert written[0] == written[1]
     assert shown[0] == shown[1]
     assert str(tmp_path).encode() not in b"".join(written[0].values())

@@ -58,7 +58,7 @@ def test_parents_are_in_the_metadata(files: Files, run: Run, tmp_path: Path) -> 
     assert about["matchings"][0]["seed"] == 4
     assert about["matchings"][0]["objective"] > 0
     assert (about["method"], about["batchnorm"]) == ("mean", "kept")
-    assert {"onebasin"} == set(about) - {"parents", "method", "weights", "aligned", "matchings", "batchnorm"}
+    assert {"onebasin"} == set(about) - {"parents", "base", "method", "parameters", "aligned", "matchings", "batchnorm"}
 
 
 def test_saved_matchings_are_used(files: Files, run: Run, symmetry: Symmetry, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_line_between_two(files: Files, run: Run, symmetry: Symmetry, tmp_path: 
     result = run("merge", files.a, files.c, *options, "--out", out)
 
     aligned = match(files.a, files.c, symmetry).apply(files.c)
-    expected = merge([files.a, aligned], "lerp", [0.25])
+    expected = merge([files.a, aligned], "lerp", lam=0.25)
     assert result.exit_code == 0
     assert torch.equal(open_checkpoint(out)["3.weight"], expected["3.weight"])
 

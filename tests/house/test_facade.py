@@ -1,5 +1,7 @@
 """What `import onebasin` gives, and what it does not load."""
 
+import ast
+import importlib
 import inspect
 import json
 import subprocess
@@ -9,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import onebasin
-from house.source import lazy_packages
+from house.source import PACKAGE, lazy_packages, parse
 
 # The words of the README: users write these, so they stay.
 PROMISED = {"Matching", "Symmetry", "discover", "match", "merge", "profile_path", "verify"}
@@ -20,15 +22,29 @@ import json, sys
 import torch
 before = set(sys.modules)
 import onebasin
+for name in onebasin.__all__:
+    getattr(onebasin, name)
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
 """
 
 
 def test_facade_names_are_complete() -> None:
-    """The list of exported names holds each public name of the facade once and nothing else."""
+    """The list of exported names holds each public name of the facade once and nothing else, and all can be loaded."""
+    for name in onebasin.__all__:
+        getattr(onebasin, name)
     public = {name for name, value in vars(onebasin).items() if name[0] != "_" and not isinstance(value, ModuleType)}
 
     assert sorted(getattr(onebasin, "__all__", ())) == sorted(public)
+
+
+def test_facade_names_are_those_that_type_checkers_see() -> None:
+    """What is imported for type checkers is what is exported, from where it is loaded."""
+    rows = [row for row in ast.walk(parse(PACKAGE / "__init__.py")) if isinstance(row, ast.ImportFrom)]
+    seen = {alias.name: row.module for row in rows for alias in row.names if alias.name == alias.asname}
+
+    assert sorted(seen) == sorted(onebasin.__all__)
+    for name, module in seen.items():
+        assert getattr(onebasin, name) is getattr(importlib.import_module(module), name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,6 +11,7 @@ from house.source import PACKAGE, lazy_packages, parse, python_files
 # A file or folder of the package imports only from lower levels, or from its own folder. A new one needs a row.
 LEVELS = {
     "errors": 0,
+    "lazy": 0,  # loads what others name, and knows nothing itself
     "progress": 1,
     "files": 1,
     "modes": 1,
@@ -47,6 +48,7 @@ HOME = {
     "rich": "cli",
     "safetensors": "checkpoint",
     "scipy": "assignment",
+    "yaml": "cli",
 }
 
 Sources = Mapping[str, ast.Module]

@@ -105,15 +105,15 @@ def test_ends_of_the_line_are_exact(values: np.ndarray, dtype: torch.dtype) -> N
     """At 0 and 1 the line is at its ends, bit by bit."""
     a, b = (single(row, dtype) for row in values)
 
-    assert same(merge([a, b], "lerp", [0]), a)
-    assert same(merge([a, b], "lerp", [1]), b)
+    assert same(merge([a, b], "lerp", lam=0), a)
+    assert same(merge([a, b], "lerp", lam=1), b)
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.2, 0.5, 0.9, 1.0, 1.5, -0.25])
 def test_the_line_is_straight(lam: float) -> None:
     """The point at lam is (1 - lam) a + lam b, also beyond the ends."""
     a, b = state(0), state(1)
-    out = merge([a, b], "lerp", [lam])
+    out = merge([a, b], "lerp", lam=lam)
 
     for name in ("w", "b", "s"):
         expected = (1 - lam) * a[name].double() + lam * b[name].double()
@@ -148,8 +148,8 @@ def test_models_without_weight_are_left_out(value: float) -> None:
 
     assert same(merge([a, b], weights=[2, 0]), a)
     assert same(merge([b, a, a], weights=[0, 1, 1]), a)
-    assert same(merge([a, b], "lerp", [0]), a)
-    assert same(merge([b, a], "lerp", [1]), a)
+    assert same(merge([a, b], "lerp", lam=0), a)
+    assert same(merge([b, a], "lerp", lam=1), a)
 
 
 @pytest.mark.parametrize("position", [0, 1])
@@ -166,7 +166,7 @@ def test_broken_networks_are_refused(position: int) -> None:
 def test_float32_is_averaged_in_float64(method: str) -> None:
     """A thousand weighted averages of float32 numbers are all as near to those of float64 as float32 can be."""
     a, b = ({"w": torch.randn(1000)} for _ in range(2))
-    out = merge([a, b], method, [0.3] if method == "lerp" else [0.7, 0.3])
+    out = merge([a, b], method, **({"lam": 0.3} if method == "lerp" else {"weights": [0.7, 0.3]}))
 
     exact = (0.7 * a["w"].double() + 0.3 * b["w"].double()).numpy()
     half_a_step = np.spacing(np.abs(exact).astype(np.float32)) / 2
@@ -180,7 +180,7 @@ def test_half_precision_is_rounded_from_float64(method: str, low: float, lam: fl
     """A value beside the middle of two neighbours goes to the nearer, where by way of float32 it goes to the even."""
     ends = [sign * low, sign * (low + 2**-10)]
     a, b = ({"w": torch.tensor([x], dtype=torch.float16)} for x in ends)
-    out = merge([a, b], method, [lam] if method == "lerp" else [1 - lam, lam])
+    out = merge([a, b], method, **({"lam": lam} if method == "lerp" else {"weights": [1 - lam, lam]}))
 
     assert float(out["w"]) == float(np.float16((1 - lam) * ends[0] + lam * ends[1])) == ends[to]
 
@@ -295,38 +295,36 @@ def test_results_are_new_tensors(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "method", "weights", "message"),
+    ("count", "method", "options", "message"),
     [
-        (0, "mean", None, "^models: expected at least one model"),
-        (0, "lerp", None, "^models: expected at least one model"),
-        (2, "slerp", None, "^method: expected mean or lerp, found 'slerp'"),
-        (2, "mean", [1], r"^weights: expected 2 numbers with a positive sum, found \[1\]"),
-        (2, "mean", [1, 2, 3], "^weights: expected 2 numbers"),
-        (2, "mean", [0, 0], "^weights: expected 2 numbers with a positive sum"),
-        (2, "mean", [1, -1], "^weights: .* positive sum"),
-        (2, "mean", [1, math.nan], "^weights: .* positive sum"),
-        (3, "lerp", None, "^weights: expected two models and one number lam for lerp, found 3 models and 1 numbers"),
-        (2, "lerp", [0.5, 0.5], "^weights: .*found 2 models and 2 numbers"),
-        (1, "lerp", [0.5], "^weights: .*found 1 models"),
+        (0, "mean", {}, "^models: expected at least one model"),
+        (0, "lerp", {}, "^models: expected at least one model"),
+        (2, "median", {}, "^method: expected mean or lerp or slerp or .*, found 'median'"),
+        (2, "mean", {"weights": [1, 2, 3]}, r"^weights: expected 2 numbers, found \[1, 2, 3\]"),
+        (2, "mean", {"weights": [0, 0]}, "^weights: expected 2 numbers with a positive sum"),
+        (2, "mean", {"weights": [1, -1]}, "^weights: .* positive sum"),
+        (2, "mean", {"weights": [1, math.nan]}, "^weights: expected a finite number.*found nan"),
+        (2, "mean", {"weights": [math.inf, 1]}, "^weights: expected a finite number.*found inf"),
+        (2, "mean", {"weights": "1,1"}, "^weights: expected 2 numbers"),
+        (2, "mean", {"wieghts": [1, 1]}, "^wieghts: expected a parameter of mean: .*write 'weights' if you mean that"),
+        (2, "mean", {"normalize": 1}, "^normalize: expected true or false, found 1"),
+        (3, "lerp", {}, "^models: expected 2 for lerp, found 3; use mean for other counts"),
+        (1, "lerp", {}, "^models: expected 2 for lerp, found 1"),
+        (2, "lerp", {"lam": math.nan}, "^lam: expected a finite number.*found nan"),
+        (2, "lerp", {"lam": math.inf}, "^lam: .*found inf"),
+        (2, "lerp", {"lam": True}, "^lam: .*found True"),
+        (2, "lerp", {"weights": [0.5, 0.5]}, "^weights: expected a parameter of lerp: lam"),
+        (2, "ties", {}, "^base: expected the common ancestor of the models for ties, found none"),
+        (2, "mean", {"base": state(9)}, "^base: expected none, found one, which mean does not use"),
+        (2, "ties", {"base": state(9), "density": 1.5}, "^density: expected a number from 0 to 1, found 1.5"),
+        (2, "ties", {"base": state(9), "sign": "most"}, "^sign: expected total or frequency, found 'most'"),
+        (2, "dare_ties", {"base": state(9), "seed": -1}, "^seed: expected a whole number from 0, found -1"),
     ],
 )
-def test_options_that_cannot_work(count: int, method: str, weights: list[float] | None, message: str) -> None:
-    """Unknown methods and weights that do not fit the models are refused."""
+def test_options_that_cannot_work(count: int, method: str, options: dict[str, object], message: str) -> None:
+    """Unknown methods and parameters, and values that do not fit the models, are refused."""
     with pytest.raises(OptionError, match=message):
-        merge([state(k) for k in range(count)], method, weights)
-
-
-@pytest.mark.parametrize(("method", "weights"), [("mean", [math.inf, 1]), ("lerp", [math.nan]), ("lerp", [math.inf])])
-def test_weights_are_finite(method: str, weights: list[float]) -> None:
-    """Weights that would fill the result with NaN are refused."""
-    with pytest.raises(OptionError, match="weights"):
-        merge([state(0), state(1)], method, weights)
-
-
-def test_a_lam_that_is_no_number_is_shown() -> None:
-    """The message about a lam that is not finite shows it."""
-    with pytest.raises(OptionError, match=r"found.*nan"):
-        merge([state(0), state(1)], "lerp", [math.nan])
+        merge([state(k) for k in range(count)], method, **options)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
 
 from onebasin.checkpoint.format import DTYPES, Alias, Packaging, encode_aliases, insert_aliases
+from onebasin.checkpoint.source import Spec, specs
 from onebasin.checkpoint.stream import as_bytes
 from onebasin.errors import CheckpointError
 
@@ -18,44 +19,71 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 METADATA = "__metadata__"
 
 
-def write_safetensors(
-    tensors: Mapping[str, Tensor], aliases: Iterable[Alias], metadata: Mapping[str, str], file: BinaryIO
-) -> None:
-    """Write a safetensors file: the length of the header (8 bytes), the header (JSON), the tensors end to end.
+class Place(NamedTuple):
+    """Where a tensor lies in a file: the first byte, and the byte after the last."""
+
+    begin: int
+    end: int
+
+
+def plan_safetensors(
+    specs: Mapping[str, Spec], aliases: Iterable[Alias], metadata: Mapping[str, str]
+) -> tuple[bytes, dict[str, Place]]:
+    """All of a safetensors file but the values: the length of the header (8 bytes) and the header (JSON).
 
     The format is that of https://github.com/huggingface/safetensors#format. The library's own function keeps neither
     the order of the names nor, from one write to the next, that of the metadata.
 
     Args:
-        tensors: by name in the file, no two the same.
+        specs: shape and dtype by name in the file.
         aliases: further names for them, recorded in the metadata.
         metadata: text for the header. `format` is "pt" if not given, as Hugging Face asks for it.
-        file: open for writing.
+
+    Returns:
+        The beginning of the file, and where in the file each tensor goes, in the order of the bytes.
 
     Raises:
         CheckpointError: the format has no such dtype, or no room for such a name.
     """
     # Largest items first, so that each tensor starts at a multiple of its item size and can be used where it lies.
-    order = sorted(tensors, key=lambda name: -tensors[name].itemsize)
-    ends = dict(zip(order, accumulate(tensors[name].nbytes for name in order), strict=True))
+    order = sorted(specs, key=lambda name: -specs[name].dtype.itemsize)
+    ends = dict(zip(order, accumulate(specs[name].nbytes for name in order), strict=True))
     header: dict[str, object] = {
         METADATA: {**metadata, "format": metadata.get("format", "pt"), **encode_aliases(aliases)}
     }
-    for name, tensor in tensors.items():
-        if tensor.dtype not in CODES or name == METADATA:
+    for name, spec in specs.items():
+        if spec.dtype not in CODES or name == METADATA:
             raise CheckpointError(
                 name,
                 expected=f"a name other than {METADATA} and one of the dtypes {', '.join(map(str, CODES))}",
-                found=str(tensor.dtype),
+                found=str(spec.dtype),
                 remedy="convert the tensor, or write a pickle such as `.pt`",
             )
-        span = [ends[name] - tensor.nbytes, ends[name]]
-        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": span}
+        span = [ends[name] - spec.nbytes, ends[name]]
+        header[name] = {"dtype": CODES[spec.dtype], "shape": list(spec.shape), "data_offsets": span}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    file.write(struct.pack("<Q", len(text)) + text)
-    for name in order:
-        file.write(as_bytes(tensors[name]).numpy().data)
+    start = struct.pack("<Q", len(text)) + text
+    return start, {name: Place(len(start) + ends[name] - specs[name].nbytes, len(start) + ends[name]) for name in order}
+
+
+def write_safetensors(
+    tensors: Mapping[str, Tensor], aliases: Iterable[Alias], metadata: Mapping[str, str], file: BinaryIO
+) -> None:
+    """Write a safetensors file; see `plan_safetensors`.
+
+    Args:
+        tensors: by name in the file, no two the same.
+        aliases: further names for them.
+        metadata: text for the header.
+        file: open for writing.
+
+    Raises:
+        CheckpointError: the format has no such dtype, or no room for such a name.
+    """
+    start, places = plan_safetensors(specs(tensors), aliases, metadata)
+    file.write(start)
+    file.writelines(as_bytes(tensors[name]).numpy().data for name in places)
 
 
 def write_pickle(tensors: Mapping[str, Tensor], aliases: Iterable[Alias], packaging: Packaging, file: BinaryIO) -> None:

@@ -1,9 +1,12 @@
 """What the library takes as a model: a module, tensors by name, or the path of a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -14,8 +17,92 @@ from onebasin.errors import MismatchError, OptionError
 # Entries looked at in one step: bounds the memory that a check takes beside the tensor.
 CHUNK = 1 << 22
 
-Source = nn.Module | Mapping[str, Tensor] | str | Path
+Source = nn.Module | Mapping[str, Tensor] | Mapping[str, NDArray[Any]] | str | Path
 """Whatever tensors by name can be taken from."""
+
+
+class Spec(NamedTuple):
+    """What a tensor is like, but for its values."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def averages(self) -> bool:
+        """Whether such tensors can be averaged: they are floating-point or complex."""
+        return self.dtype.is_floating_point or self.dtype.is_complex
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the values."""
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+
+class _Arrays(Mapping[str, Tensor]):
+    """NumPy arrays by name, seen as tensors; those that can be written to share their memory.
+
+    Dtypes that NumPy borrows from elsewhere, such as JAX's bfloat16, become torch's of the same name.
+
+    Args:
+        arrays: by name.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.arrays = arrays
+
+    def __getitem__(self, name: str) -> Tensor:
+        array = np.asarray(self.arrays[name])
+        array = array if array.flags.writeable else array.copy()
+        kind = getattr(torch, array.dtype.name, None) if array.dtype.kind == "V" else None
+        try:
+            if isinstance(kind, torch.dtype):
+                return torch.from_numpy(array.view(f"i{array.dtype.itemsize}")).view(kind)
+            return torch.from_numpy(array)
+        except (TypeError, ValueError) as error:  # texts, objects, the other byte order, negative strides
+            raise MismatchError(
+                name,
+                expected="an array of numbers that torch can hold",
+                found=f"dtype {array.dtype}",
+                remedy="convert it with `numpy.ascontiguousarray` and `astype`",
+            ) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+def as_given(source: object, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Tensors in the form in which a model was given: NumPy arrays, of its dtypes' kinds, where it was one of these.
+
+    Args:
+        source: the model as `load_params` takes it.
+        tensors: by name, on the CPU where they are to become arrays.
+    """
+    if not _holds_arrays(source):
+        return tensors
+
+    def array(name: str, tensor: Tensor) -> NDArray[Any]:
+        given = source[name].dtype if name in source else np.dtype(np.float32)  # type: ignore[index,operator]
+        if given.kind != "V":
+            return tensor.numpy()
+        return tensor.view(getattr(torch, f"int{8 * given.itemsize}")).numpy().view(given)
+
+    return {name: array(name, tensor) for name, tensor in tensors.items()}
+
+
+def _holds_arrays(source: object) -> bool:
+    """Whether the first value of a mapping is an array."""
+    return isinstance(source, Mapping) and isinstance(next(iter(source.values()), None), np.ndarray)
+
+
+def specs(params: Mapping[str, Tensor]) -> dict[str, Spec]:
+    """Shape and dtype of every tensor, in their order; of a checkpoint by its header, without looking at data."""
+    if isinstance(params, Checkpoint):
+        dtypes = params.dtypes()
+        return {name: Spec(shape, dtypes[name]) for name, shape in params.shapes().items()}
+    return {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in params.items()}
 
 
 def load_params(source: Source) -> Mapping[str, Tensor]:
@@ -23,8 +110,8 @@ def load_params(source: Source) -> Mapping[str, Tensor]:
 
     Args:
         source: a module, whose state dict is taken (of one wrapped by `DataParallel`, `DistributedDataParallel` or
-            `torch.compile`, that of the module inside); tensors by name, returned as they are; or a path, opened as
-            by `open_checkpoint`.
+            `torch.compile`, that of the module inside); tensors by name, returned as they are, or NumPy arrays by name,
+            which become tensors when asked for; or a path, opened as by `open_checkpoint`.
 
     Returns:
         Tensors by name in the order of the source. Those of a module share its memory and are outside autograd.
@@ -40,7 +127,8 @@ def load_params(source: Source) -> Mapping[str, Tensor]:
             require_dense(f"{type(source).__name__}: {name}", value)
         return state
     if isinstance(source, Mapping):
-        return source
+        held = cast("Mapping[str, Any]", source)
+        return held if isinstance(source, Checkpoint) or not _holds_arrays(source) else _Arrays(held)
     if isinstance(source, str | Path):
         return open_checkpoint(source)
     raise OptionError(

@@ -64,7 +64,7 @@ def save_checkpoint(
     packaging = like.packaging if like is not None else Packaging(versions=getattr(params, "_metadata", None))
     if metadata is None:
         metadata = model.metadata if model is not None else {}
-    target = _Target(path, kind, _texts(metadata), packaging)
+    target = Target(path, kind, texts_of(metadata), packaging)
     stream = TensorStream(params, model.tied if model is not None else ())
     with Staging(path.parent) as staging:
         if shard_bytes is not None:
@@ -74,7 +74,7 @@ def save_checkpoint(
         return target.write(stream, iter([dict(stream.take(stream.names))]), staging, plain=True)
 
 
-def _texts(metadata: Mapping[str, object]) -> dict[str, str]:
+def texts_of(metadata: Mapping[str, object]) -> dict[str, str]:
     """Metadata without our own record of ties, which is made anew."""
     texts = {key: value for key, value in metadata.items() if isinstance(value, str)}
     for key in metadata.keys() - texts.keys():
@@ -89,7 +89,7 @@ def _texts(metadata: Mapping[str, object]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class Target:
     """Where a checkpoint goes, and how it is written."""
 
     path: Path

@@ -5,27 +5,56 @@ input or an option cannot be used, said in one line on standard error. Results g
 standard error.
 """
 
-from typing import Annotated
+import importlib
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from onebasin.cli.demo import demo
-from onebasin.cli.inspect import inspect
-from onebasin.cli.match import match
-from onebasin.cli.merge import merge
-from onebasin.cli.path import path
 from onebasin.cli.versions import versions
 
-app = typer.Typer(
-    name="onebasin",
-    no_args_is_help=True,
-    rich_markup_mode=None,  # boxes would leave a quarter of a terminal's width to the text
-    add_completion=False,
-    pretty_exceptions_enable=False,  # they would print whole tensors
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (demo, inspect, match, merge, path):
-    app.command()(command)
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+PLAIN: dict[str, Any] = {
+    "rich_markup_mode": None,  # boxes would leave a quarter of a terminal's width to the text
+    "add_completion": False,
+    "pretty_exceptions_enable": False,  # they would print whole tensors
+}
+
+COMMANDS = {
+    "demo": "Train two small networks, align and merge them, write a report.",
+    "inspect": "Find which units of a model can be reordered, and prove it.",
+    "match": "Reorder the units of B so that its weights match those of A.",
+    "merge": "Align networks to the first and merge them into one.",
+    "path": "Measure loss and error on the line between two networks.",
+    "run": "Merge networks as a recipe says.",
+}
+"""Every command with the first line of its help. A command is the function of that name in the module of that name,
+which is imported when the command is called: torch takes longer to load than the help takes to be read."""
+
+
+class LazyGroup(TyperGroup):
+    """Commands that are imported when they are called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - as the class above declares it
+        """The names, in their order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - as the class above declares it
+        """Import a command; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        single = typer.Typer(**PLAIN)
+        function = getattr(importlib.import_module(f"onebasin.cli.{cmd_name}"), cmd_name)
+        single.command(cmd_name, context_settings=SETTINGS)(function)
+        return typer.main.get_command(single)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - as the class above declares it
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+app = typer.Typer(name="onebasin", cls=LazyGroup, no_args_is_help=True, context_settings=SETTINGS, **PLAIN)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,13 +1,15 @@
 """Networks in the coordinates of the first, for the commands that combine them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
 from onebasin import Matching, Status
-from onebasin.cli.inputs import Source, Subject, check_inputs, find_subject
+from onebasin.checkpoint import open_checkpoint
+from onebasin.cli.inputs import Source, Subject, find_subject
 from onebasin.cli.match import find_matching
 from onebasin.cli.screen import Screen
 from onebasin.errors import OptionError
@@ -19,13 +21,18 @@ class Aligned:
 
     Attributes:
         subject: the symmetry, and the task where one was named.
-        matchings: for every network but the first.
-        params: tensors of every network but the first, in the coordinates of the first.
+        paths: of every network but the first.
+        matchings: for each of them.
     """
 
     subject: Subject
-    matchings: list[Matching]
-    params: list[dict[str, Tensor]]
+    paths: Sequence[Path]
+    matchings: list[Matching] = field(default_factory=list)
+
+    @cached_property
+    def params(self) -> list[dict[str, Tensor]]:
+        """The tensors of every network but the first, in the coordinates of the first."""
+        return [matching.apply(str(path)) for matching, path in zip(self.matchings, self.paths, strict=True)]
 
 
 def align(
@@ -50,15 +57,16 @@ def align(
     if given:
         _check(given, len(paths) - 1)
         subject = find_subject(screen, source, given[0].symmetry).require()
-        check_inputs(paths, subject.symmetry)
-        return Aligned(subject, given, [m.apply(str(path)) for m, path in zip(given, paths[1:], strict=True)])
-    aligned = Aligned(find_subject(screen, source).require(), [], [])
+        for path in paths:
+            with open_checkpoint(path) as params:
+                subject.symmetry.check(params, str(path))
+        return Aligned(subject, paths[1:], given)
+    aligned = Aligned(find_subject(screen, source).require(), paths[1:])
     for path in paths[1:]:
         matching = find_matching(screen, paths[0], path, aligned.subject, seed=source.seed, max_sweeps=max_sweeps)
         if matching.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
         aligned.matchings.append(matching)
-        aligned.params.append(matching.apply(str(path)))
     return aligned
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from onebasin import reestimate_batchnorm
-from onebasin.cli.inputs import Source, seeded
+from onebasin.cli.inputs import Source
 from onebasin.cli.screen import Screen
-from onebasin.errors import MismatchError, TaskError
+from onebasin.errors import TaskError
 from onebasin.merging.batchnorm import batchnorm_layers
+from onebasin.merging.loading import load_into
 from onebasin.tasks import ImageTask, Task, averages
 
 Params = Mapping[str, Tensor]
@@ -31,29 +32,6 @@ class Ensemble(nn.Module):
         """Map an input to log-probabilities `[n, classes]`, which cross-entropy takes for logits."""
         rows = torch.stack([member(x).log_softmax(dim=-1) for member in self.members])
         return rows.logsumexp(dim=0) - math.log(len(self.members))
-
-
-def load_into(task: Task, params: Params, label: str) -> nn.Module:
-    """The task's model with given tensors, in eval mode.
-
-    Raises:
-        MismatchError: a tensor of the model is missing or has another shape.
-    """
-    with seeded(0):  # whatever a model draws beside its tensors is the same every time
-        model = task.build_model()
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            found = tuple(params[name].shape) if name in params else None
-            if found == tuple(tensor.shape):
-                tensor.copy_(params[name])
-            elif found is not None or not name.endswith("num_batches_tracked"):  # absent before torch 0.4.1
-                raise MismatchError(
-                    f"{label}: {name}",
-                    expected=f"shape {tuple(tensor.shape)}, as in the model of task {task.name}",
-                    found="no such tensor" if found is None else f"shape {found}",
-                    remedy="pass a checkpoint of the task's architecture",
-                )
-    return model.eval()
 
 
 def has_data(screen: Screen, task: Task, source: Source, split: str, consequence: str) -> bool:

@@ -8,7 +8,6 @@ import typer
 from onebasin.checkpoint import Source as Network
 from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.alignment import Aligned, align
-from onebasin.cli.evaluation import load_into
 from onebasin.cli.inputs import Source, check_folder, check_inputs
 from onebasin.cli.lines import Measurement, Report, measure_lines, show_lines, write_lines
 from onebasin.cli.match import matching_to_json
@@ -34,6 +33,7 @@ from onebasin.cli.options import (
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.versions import versions
 from onebasin.merging.batchnorm import batchnorm_layers
+from onebasin.merging.loading import load_into
 from onebasin.report import ALIGNED, NAIVE, Paths
 from onebasin.tasks.protocol import check_split
 

@@ -3,29 +3,34 @@
 import dataclasses
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from onebasin import OneBasinError, Progress
-from onebasin.errors import VerificationError
+from onebasin.errors import OneBasinError, VerificationError
 from onebasin.json_file import format_json
-from onebasin.report import Table
+from onebasin.progress import Progress
+
+if TYPE_CHECKING:
+    from onebasin.report import Table
 
 ANSWER_IS_NO = 1
 BAD_INPUT = 2
 
 _BARS = "▁▂▃▄▅▆▇█"
+SIZES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
+"""Units of bytes with their sizes, the largest first."""
 
 
 class Screen:
@@ -45,6 +50,7 @@ class Screen:
         self._errors = Console(stderr=True, highlight=False)
         self._bars: Bars | None = None
         self._stages: dict[str, TaskID] = {}
+        self._begun: dict[str, tuple[float, int]] = {}
         self._notes: list[str] = []
         self.status = 0
         self.written: list[Path] = []
@@ -54,7 +60,7 @@ class Screen:
         if not self._as_json:
             self._out.print(Text(text, style), soft_wrap=True)
 
-    def table(self, table: Table) -> None:
+    def table(self, table: "Table") -> None:
         """A table of the result for people; one without rows is left out."""
         if self._as_json or not table.rows:
             return
@@ -96,12 +102,25 @@ class Screen:
             return
         if self._bars is None:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24))
-            details = (MofNCompleteColumn(), TextColumn("{task.fields[detail]}"))
+            details = (TextColumn("{task.fields[amount]}"), TextColumn("{task.fields[detail]}"))
             self._bars = Bars(*columns, *details, console=self._errors, transient=True)
             self._bars.start()
         if step.stage not in self._stages:
-            self._stages[step.stage] = self._bars.add_task(step.stage, detail="")
-        self._bars.update(self._stages[step.stage], completed=step.done, total=step.total, detail=step.detail)
+            self._stages[step.stage] = self._bars.add_task(step.stage, detail="", amount="")
+            self._begun[step.stage] = (time.monotonic(), step.done)
+        detail = step.detail or (self._time_left(step) if step.unit else "")
+        self._bars.update(
+            self._stages[step.stage], completed=step.done, total=step.total, amount=_amount(step), detail=detail
+        )
+
+    def _time_left(self, step: Progress) -> str:
+        """How long the rest takes at the speed so far, once that can be told."""
+        begun, first = self._begun[step.stage]
+        passed, done = time.monotonic() - begun, step.done - first
+        if step.total is None or done <= 0 or passed < 1:
+            return ""
+        minutes, seconds = divmod(round(passed * (step.total - step.done) / done), 60)
+        return f"{minutes}:{seconds:02} left"
 
     def stage(self, name: str) -> Callable[[Progress], None]:
         """A report of progress under another name, for work that is done twice."""
@@ -128,6 +147,15 @@ class Screen:
                 self._errors.print(Text(text, "yellow"), soft_wrap=True)
 
 
+def _amount(step: Progress) -> str:
+    """How much of a stage is done, in steps or in bytes."""
+    if step.unit != "bytes":
+        return f"{step.done}/{'?' if step.total is None else step.total}"
+    size, name = next((row for row in SIZES if (step.total or step.done) >= row[0]), SIZES[-1])
+    rows = [step.done, *([] if step.total is None else [step.total])]
+    return f"{' of '.join(f'{count / size:.1f}' for count in rows)} {name}"
+
+
 @contextmanager
 def session(*, as_json: bool, threads: int | None = None, task: str | None = None) -> Iterator[Screen]:
     """Run a command: errors become one line and an exit status.
@@ -140,6 +168,8 @@ def session(*, as_json: bool, threads: int | None = None, task: str | None = Non
     Raises:
         typer.Exit: with the status, unless it is 0.
     """
+    import torch
+
     screen = Screen(as_json=as_json)
     before = torch.get_num_threads()
     if threads is not None:

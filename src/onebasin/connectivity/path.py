@@ -16,8 +16,9 @@ from onebasin.checkpoint import Checkpoint, Source, load_params
 from onebasin.errors import CheckpointError, MismatchError, OptionError
 from onebasin.json_file import read_json, write_json
 from onebasin.merging import reestimate_batchnorm
-from onebasin.merging.average import lerp, round_once
+from onebasin.merging.average import lerp
 from onebasin.merging.batchnorm import Evaluate, batchnorm_layers
+from onebasin.merging.stack import round_once
 from onebasin.modes import in_mode
 from onebasin.progress import Progress, Report, silent
 
@@ -275,7 +276,7 @@ def write_point(model: nn.Module, a: Mapping[str, Tensor], b: Mapping[str, Tenso
             if tensor.is_floating_point() or tensor.is_complex():
                 wide = torch.complex128 if tensor.is_complex() else torch.float64
                 ends = [params[name].to(tensor.device, wide) for params in (a, b)]
-                tensor.copy_(round_once(lerp(ends, [1 - lam, lam]), tensor.dtype))
+                tensor.copy_(round_once(lerp(ends, lam=lam), tensor.dtype))
             elif name in a:
                 tensor.copy_(a[name])
 

@@ -1,47 +1,75 @@
-"""Averages of one tensor over several models."""
+"""Averages of whole tensors: the weighted mean, and the line and the arc between two."""
 
-from collections.abc import Sequence
+import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from onebasin.errors import OptionError
+from onebasin.merging.method import PerModel, method
+from onebasin.merging.rule import Rule, Shares
+
+if TYPE_CHECKING:
+    from onebasin.merging.stack import Stack
+
+PARALLEL = 0.9995
+"""Tensors whose cosine is beyond this are merged on the line: there the arc is the line to the last digit that counts,
+and between opposite tensors there is no one arc."""
 
 
-def mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    """The weighted average, summed in float64 (complex128) and rounded once.
+@method()
+def mean(stack: "Stack", *, weights: PerModel = (1.0,), normalize: bool = True) -> Rule:
+    """The weighted average; with equal weights the uniform soup of Wortsman et al. (2022).
 
     Args:
-        tensors: of one floating or complex dtype and shape.
-        shares: one number a tensor; they sum to 1. Tensors with a share of 0 are not looked at.
-
-    Returns:
-        a new tensor of the dtype and shape of the first. Entries on which all tensors agree are kept bit by bit, so
-        that the infinities of a mask survive.
+        stack: one tensor of every model.
+        weights: a number a model, relative to each other.
+        normalize: divide the weights by their sum.
     """
-    wide = torch.complex128 if tensors[0].is_complex() else torch.float64
-    rows = [(tensor.detach(), share) for tensor, share in zip(tensors, shares, strict=True) if share != 0]
-    total = rows[0][0].to(wide) * rows[0][1]
-    agree = torch.ones_like(total, dtype=torch.bool)
-    for tensor, share in rows[1:]:
-        total = total + tensor.to(wide) * share
-        agree &= tensor == rows[0][0]
-    return torch.where(agree, rows[0][0], round_once(total, tensors[0].dtype))
+    return Shares(normalized(weights) if normalize else tuple(weights))
 
 
-def lerp(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    """The point on the line between two tensors, `shares[0] * first + shares[1] * second`; exact at both ends."""
-    return mean(tensors, shares)
+@method(count=2)
+def lerp(stack: "Stack", *, lam: float = 0.5) -> Rule:
+    """The point (1 - lam) a + lam b of the line through two networks; exact at both ends.
 
-
-def round_once(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A float64 tensor in a shorter dtype, rounded to the nearest.
-
-    PyTorch goes from float64 to half precision by way of float32, which rounds twice. Rounding to odd on the way makes
-    the second rounding exact: the last bit of the float32 is set wherever something was cut off (Boldo and Melquiond,
-    2008).
+    Args:
+        stack: one tensor of both models.
+        lam: 0 is A, 1 is B.
     """
-    if tensor.dtype != torch.float64 or dtype.itemsize >= torch.float32.itemsize:
-        return tensor.to(dtype)
-    near = tensor.to(torch.float32)
-    low = torch.where(near.double().abs() > tensor.abs(), torch.nextafter(near, torch.zeros_like(near)), near)
-    cut_off = (low.double() != tensor) & tensor.isfinite()
-    return (low.view(torch.int32) | cut_off.int()).view(torch.float32).to(dtype)
+    return Shares((1 - lam, lam))
+
+
+@method(count=2)
+def slerp(stack: "Stack", *, lam: float = 0.5) -> Rule:
+    """The point of the arc between two tensors, seen as two long vectors (Shoemake, 1985).
+
+    With the angle theta between a and b it is (sin((1 - lam) theta) a + sin(lam theta) b) / sin(theta). Each tensor
+    has its own angle. Where they are all but parallel or opposite, or one is zero, it is the point of the line.
+
+    Args:
+        stack: one tensor of both models.
+        lam: 0 is A, 1 is B.
+    """
+    (aa, ab), (_, bb) = stack.inner_products()
+    size = math.sqrt(aa) * math.sqrt(bb)
+    cosine = ab / size if size > 0 else 1.0
+    if not abs(cosine) <= PARALLEL:
+        return Shares((1 - lam, lam))
+    theta = math.acos(cosine)
+    return Shares((math.sin((1 - lam) * theta) / math.sin(theta), math.sin(lam * theta) / math.sin(theta)))
+
+
+def normalized(weights: PerModel) -> tuple[float, ...]:
+    """Weights divided by their sum.
+
+    Raises:
+        OptionError: if the sum is not positive.
+    """
+    total = sum(weights)
+    if not 0 < total < math.inf:
+        raise OptionError(
+            "weights",
+            expected=f"{len(weights)} numbers with a positive sum",
+            found=str(list(weights)),
+            remedy="pass one weight a model",
+        )
+    return tuple(weight / total for weight in weights)

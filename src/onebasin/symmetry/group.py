@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onebasin import symmetry_json
-from onebasin.apply import permute_stream
-from onebasin.checkpoint import Source, load_params
+from onebasin.apply import permute_stream, permute_tensor
+from onebasin.checkpoint import Source, as_given, load_params
 from onebasin.errors import OptionError, SymmetryError
 from onebasin.explanation import Explainer, Explanation
 from onebasin.json_file import read_json, write_json
@@ -311,7 +311,8 @@ class Matching:
             b: a module, its state dict, or a checkpoint's path. Not modified.
 
         Returns:
-            New tensors under the names, dtypes, devices and order of `b`; tied tensors stay tied.
+            New tensors under the names, dtypes, devices and order of `b` (NumPy arrays if `b` is a mapping of these);
+            tied tensors stay tied.
 
         Raises:
             MismatchError: if `b` does not fit the symmetry.
@@ -319,7 +320,12 @@ class Matching:
         params = load_params(b)
         self.symmetry.check(params, str(b) if isinstance(b, str | Path) else "b")
         s = self.symmetry
-        return dict(permute_stream(params, s.layouts, s.groups, self.permutations, s.tied))
+        return as_given(b, dict(permute_stream(params, s.layouts, s.groups, self.permutations, s.tied)))
+
+    def move(self, name: str, tensor: Tensor) -> Tensor:
+        """One tensor of `b` in the coordinates it was matched to, as a copy; unchecked, see `apply`."""
+        s = self.symmetry
+        return permute_tensor(name, tensor, s.layouts.get(name, ()), s.groups, self.permutations)
 
     def compose(self, other: "Matching") -> "Matching":
         """The element that acts as `other` first and then as this one.

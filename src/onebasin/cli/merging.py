@@ -1,0 +1,288 @@
+"""Carry out a recipe: align, merge, correct, measure and write."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from string import ascii_lowercase
+
+import torch
+from torch import Tensor
+
+from onebasin import save_checkpoint
+from onebasin.checkpoint import Checkpoint, open_checkpoint
+from onebasin.checkpoint.folder import copy_companions
+from onebasin.cli.alignment import Aligned, align
+from onebasin.cli.correction import Correction
+from onebasin.cli.evaluation import Gauge, has_data, networks_to_json
+from onebasin.cli.inputs import Source, check_inputs, check_target, make_folder
+from onebasin.cli.match import matching_to_json
+from onebasin.cli.method_options import ALL
+from onebasin.cli.recipe import DTYPES, SUFFIX, Recipe, bytes_of
+from onebasin.cli.screen import Screen
+from onebasin.cli.versions import versions
+from onebasin.errors import OptionError
+from onebasin.merging.data import NETWORK_METHODS
+from onebasin.merging.network import Moved, Plan
+from onebasin.merging.networks import Networks
+from onebasin.merging.stream import write_merged
+from onebasin.report import network_table
+from onebasin.tasks import Task
+from onebasin.tasks.protocol import check_split
+
+WEIGHTS = "model.safetensors"
+"""The name of the weights in a folder."""
+MOST_THREADS = 8
+
+
+def carry_out(screen: Screen, recipe: Recipe, threads: int | None) -> None:
+    """Merge networks as a recipe says, and show and write what came out.
+
+    Args:
+        screen: shows progress, notes and the result.
+        recipe: what to do.
+        threads: how many tensors are merged at a time; None for as many as there are processors, up to 8.
+
+    Raises:
+        OneBasinError: something cannot be used; nothing has been written then.
+        KeyboardInterrupt: the work was interrupted; the same recipe goes on with it.
+    """
+    models, align_as = list(recipe.parents), recipe.align
+    _check(recipe)
+    if recipe.split is not None:
+        check_split(recipe.split, "--split")
+    output = _Output.of(recipe)
+    source = Source(
+        recipe.task,
+        recipe.data_root,
+        align_as.symmetry if align_as else None,
+        align_as.verify if align_as else True,
+        seed=recipe.seed,
+    )
+    if source.task is not None or (align_as is not None and not align_as.matching):
+        check_inputs(models)  # before discovery, proof and search, which take longer
+    aligned = None
+    if align_as is not None:
+        aligned = align(screen, models, source, align_as.matching, max_sweeps=align_as.max_sweeps)
+    _combine(Merger(screen, recipe, source, aligned), output, threads or min(MOST_THREADS, os.cpu_count() or 1))
+
+
+def _check(recipe: Recipe) -> None:
+    """Find out before long work whether the method takes these networks and parameters."""
+    count, method = len(recipe.parents), ALL.get(recipe.method)
+    if count < (2 if recipe.base is None else 1):
+        raise OptionError("A B", expected="two networks or more", found=str(count), remedy="name another")
+    if method is None:
+        raise OptionError("--method", expected=" or ".join(ALL), found=repr(recipe.method), remedy="choose one of them")
+    method.check(count, has_base=recipe.base is not None)
+    method.settings(recipe.parameters, count)
+    if recipe.dtype is not None and recipe.dtype not in DTYPES:
+        raise OptionError("dtype", expected=" or ".join(DTYPES), found=repr(recipe.dtype), remedy="choose one of them")
+    Correction.from_data(recipe.correction)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Where the result goes.
+
+    Attributes:
+        path: the file of the weights, or that which its shards are named after.
+        recipe: the file of the recipe.
+        folder: whether the output is a folder, which gets settings and tokenizer too.
+    """
+
+    path: Path
+    recipe: Path
+    folder: bool
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "_Output":
+        """Find out before long work whether the output can be written.
+
+        Raises:
+            OptionError: there is none, or it is one of the inputs.
+            CheckpointError: its folder is missing, or the suffix is unknown.
+        """
+        out, align_as = recipe.output, recipe.align
+        if out is None:
+            raise OptionError("--out", expected="a file or folder to write", found="none", remedy="pass --out")
+        bytes_of(recipe.max_shard_size)
+        base = [recipe.base] if recipe.base is not None else []
+        inputs = [*recipe.parents, *base, *(align_as.matching if align_as else ())]
+        if not (out.is_dir() or out.suffix == ""):
+            check_target("--out", out, inputs, checkpoint=True)
+            return cls(out, out.with_name(out.name + SUFFIX), folder=False)
+        if any(out.resolve() in {path.resolve(), path.resolve().parent} for path in inputs):
+            raise OptionError(
+                f"--out {out}", expected="another folder than the inputs'", found="one of them", remedy="name a new one"
+            )
+        check_target("--out", out / WEIGHTS if out.is_dir() else out.with_name(WEIGHTS), inputs)
+        return cls(out / WEIGHTS, out / f"onebasin{SUFFIX}", folder=True)
+
+
+@dataclass(frozen=True)
+class Merger:
+    """The networks to merge, and how.
+
+    Attributes:
+        screen: shows progress and notes.
+        recipe: how to combine them.
+        source: of task and symmetry.
+        aligned: all but the first in the coordinates of the first; None where they stay as they are.
+    """
+
+    screen: Screen
+    recipe: Recipe
+    source: Source
+    aligned: Aligned | None
+
+    @cached_property
+    def first(self) -> Checkpoint:
+        """The network that gives names, order, packaging and the folder of settings."""
+        return open_checkpoint(self.recipe.parents[0])
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of the result, where it is not that of the first network."""
+        name = self.recipe.dtype
+        return None if name is None else {str(d): d for d in _DTYPES}[f"torch.{name}"]
+
+    def networks(self, *, aligned: bool) -> list[Mapping[str, Tensor]]:
+        """The networks, those but the first in its coordinates or as they are."""
+        paths = self.recipe.parents[1:]
+        others: list[Mapping[str, Tensor]] = [open_checkpoint(path) for path in paths]
+        if aligned and self.aligned is not None:
+            rows = zip(others, self.aligned.matchings, paths, strict=True)
+            others = [Moved(params, matching, str(path)) for params, matching, path in rows]
+        return [self.first, *others]
+
+    def plan(self, *, aligned: bool = True) -> Plan:
+        """How the networks are merged tensor by tensor."""
+        base = self.recipe.base
+        labels = [str(path) for path in (*self.recipe.parents, *([] if base is None else [base]))]
+        return Plan.make(
+            self.networks(aligned=aligned),
+            self.recipe.method,
+            self.recipe.parameters,
+            base=None if base is None else open_checkpoint(base),
+            labels=labels,
+            dtype=self.dtype,
+            infinity=False,
+        )
+
+    def params(self, *, aligned: bool = True) -> dict[str, Tensor]:
+        """The merged tensors, in memory."""
+        if self.recipe.method not in NETWORK_METHODS:
+            return self.plan(aligned=aligned).gather()
+        method = NETWORK_METHODS[self.recipe.method]
+        networks = Networks(
+            self.networks(aligned=aligned),
+            [str(path) for path in self.recipe.parents],
+            self.source.require_task(f"--method {method.name}"),
+            self.correction.samples,
+        )
+        merged = method.run(networks, **method.settings(self.recipe.parameters, len(networks.models)).at("", 1.0))
+        wide = [name for name, tensor in merged.items() if self.dtype is not None and tensor.is_floating_point()]
+        return merged | {name: merged[name].to(self.dtype) for name in wide}
+
+    @cached_property
+    def correction(self) -> Correction:
+        """What is done after averaging."""
+        return Correction.from_data(self.recipe.correction)
+
+    @cached_property
+    def has_batchnorm(self) -> bool:
+        """Whether the networks have running statistics, by the names of their tensors."""
+        return any(name.endswith("running_mean") for name in self.first)
+
+    def about(self, corrected: str) -> dict[str, object]:
+        """How the merged network came about: no times, no folders, so that the same seed gives the same bytes."""
+        return {
+            "parents": [path.name for path in self.recipe.parents],
+            "base": None if self.recipe.base is None else self.recipe.base.name,
+            "method": self.recipe.method,
+            "parameters": dict(self.recipe.parameters),
+            "aligned": self.aligned is not None,
+            "matchings": [matching_to_json(found) for found in self.aligned.matchings] if self.aligned else [],
+            "batchnorm": corrected or ("kept" if self.has_batchnorm else None),
+            "onebasin": versions()["onebasin"],
+        }
+
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def _combine(merger: Merger, output: _Output, threads: int) -> None:
+    """Merge, correct, measure, write and show, in this order: whatever fails, nothing has been written."""
+    screen, split, task = merger.screen, merger.recipe.split, merger.source.loaded
+    corrects = merger.correction.applies(screen, merger.source, task, has_batchnorm=merger.has_batchnorm)
+    merged, corrected = None, ""
+    if corrects or merger.recipe.method in NETWORK_METHODS:
+        with screen.during("merging"):
+            merged = merger.params()
+            if corrects and task is not None:
+                merged, corrected = merger.correction.apply(task, merged)
+    networks = _measure(merger, task, split, corrects=corrects) if task is not None and split is not None else {}
+    about = merger.about(corrected)
+    _write(merger, output, merged, about, threads)
+    screen.close()
+    subject = merger.aligned.subject if merger.aligned else None
+    if subject is not None:
+        screen.line(subject.proof, "green" if subject.verification else "")
+    if merger.has_batchnorm:
+        screen.line(f"BatchNorm: {about['batchnorm']}")
+    screen.table(network_table(f"Measured on {split}", networks))
+    for path in screen.written:
+        screen.line(f"written: {path}")
+    proof = {"verification": subject.to_json() if subject is not None else None}
+    screen.result(about | proof | {"split": split, "networks": networks_to_json(networks)})
+
+
+def _write(
+    merger: Merger, output: _Output, merged: Mapping[str, Tensor] | None, about: Mapping[str, object], threads: int
+) -> None:
+    """Write the weights, tensor by tensor where they are not in memory, then what belongs to them."""
+    screen, first = merger.screen, merger.first
+    metadata = {**first.metadata, "onebasin": json.dumps(about)}
+    shard_bytes = bytes_of(merger.recipe.max_shard_size)
+    if output.folder:
+        make_folder(output.path.parent)
+    if merged is not None:
+        written = save_checkpoint(merged, output.path, like=first, metadata=metadata, shard_bytes=shard_bytes)
+    else:
+        written = write_merged(
+            merger.plan(),
+            output.path,
+            like=first,
+            metadata=metadata,
+            shard_bytes=shard_bytes,
+            threads=threads,
+            progress=screen.progress,
+        )
+    screen.wrote(*written)
+    beside = first.path.parent
+    if output.folder and (beside / "config.json").exists():
+        screen.wrote(*copy_companions(beside, output.path.parent, merger.dtype))
+    merger.recipe.save(output.recipe)
+    screen.wrote(output.recipe)
+
+
+def _measure(merger: Merger, task: Task, split: str, *, corrects: bool) -> dict[str, dict[str, float]]:
+    """The networks by themselves and merged, with every control the task allows."""
+    if not has_data(merger.screen, task, merger.source, split, "not evaluated"):
+        return {}
+    gauge = Gauge(merger.screen, task, split, merger.correction.samples)
+    models = [open_checkpoint(path) for path in merger.recipe.parents]
+    for position, model in enumerate(models):
+        letter = ascii_lowercase[position] if position < len(ascii_lowercase) else str(position + 1)
+        gauge.measure(f"{letter}: {merger.recipe.parents[position].name}", model)
+    gauge.measure_ensemble("ensemble of all", models)
+    for aligned in (False, True) if merger.aligned else (False,):
+        name = "merged, aligned" if aligned else "merged as they are"
+        params = merger.params(aligned=aligned)
+        gauge.measure(name, params)
+        if corrects:
+            gauge.measure(f"{name}, BatchNorm re-estimated", params, reestimate=True)
+    return gauge.networks

@@ -1,0 +1,107 @@
+"""The parameters of all merge methods as options of a command: one table, read from the methods themselves."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from onebasin.errors import OptionError
+from onebasin.merging.data import NETWORK_METHODS
+from onebasin.merging.method import Described, Parameter
+from onebasin.merging.methods import METHODS
+
+ALL: dict[str, Described] = {**METHODS, **NETWORK_METHODS}
+"""Every merge method by name."""
+
+SHARED = frozenset({"seed"})
+"""Parameters that the command has an option for anyway."""
+
+
+def owners(name: str) -> list[str]:
+    """The methods that have a parameter of this name."""
+    return [method.name for method in ALL.values() if name in method.parameters]
+
+
+def _parameters() -> dict[str, Parameter]:
+    """Every parameter of a method once, as the first method has it."""
+    found: dict[str, Parameter] = {}
+    for method in ALL.values():
+        for name, parameter in method.parameters.items():
+            if name not in SHARED:
+                found.setdefault(name, parameter)
+    return found
+
+
+PARAMETERS = _parameters()
+
+
+def with_method_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose argument `parameters` becomes one option for every parameter of a method.
+
+    Those that are given arrive in it by name; numbers for every model are parsed.
+    """
+    signature = inspect.signature(command)
+    rows = list(signature.parameters.values())
+    place = next(number for number, row in enumerate(rows) if row.name == "parameters")
+    rows[place : place + 1] = [_option(parameter) for parameter in PARAMETERS.values()]
+    rows = [row.replace(kind=inspect.Parameter.KEYWORD_ONLY) for row in rows]
+
+    @functools.wraps(command)
+    def wrapper(**arguments: Any) -> None:  # noqa: ANN401 - whatever the options give
+        given = {name: arguments.pop(name) for name in PARAMETERS}
+        command(**arguments, parameters={name: value for name, value in given.items() if value is not None})
+
+    del wrapper.__wrapped__  # the signature is another
+    vars(wrapper)["__signature__"] = signature.replace(parameters=rows)
+    wrapper.__annotations__ = {row.name: row.annotation for row in rows}
+    return wrapper
+
+
+def checked(method: str, given: Mapping[str, object], seed: int) -> dict[str, object]:
+    """The parameters of a method out of those given on the command line.
+
+    Args:
+        method: its name.
+        given: values by name; numbers for every model as a text such as `1,1`.
+        seed: for methods that draw.
+
+    Raises:
+        OptionError: the method is unknown, or an option does not belong to it or is not numbers.
+    """
+    if method not in ALL:
+        raise OptionError("--method", expected=" or ".join(ALL), found=repr(method), remedy="choose one of them")
+    values = {name: _numbers(name, value) for name, value in given.items()}
+    for name in values:
+        if name not in ALL[method].parameters:
+            raise OptionError(
+                f"--{name}",
+                expected=f"--method {' or '.join(owners(name))}",
+                found=f"--method {method}",
+                remedy="leave one of them out",
+            )
+    return values | ({"seed": seed} if "seed" in ALL[method].parameters else {})
+
+
+def _numbers(name: str, value: object) -> object:
+    if not isinstance(value, str) or not PARAMETERS[name].per_model:
+        return value
+    try:
+        return [float(text) for text in value.split(",")]
+    except ValueError as error:
+        raise OptionError(
+            f"--{name}", expected="numbers such as 1,1", found=repr(value), remedy="correct them"
+        ) from error
+
+
+def _option(parameter: Parameter) -> inspect.Parameter:
+    """The option of a parameter, None where it is not given."""
+    kind: Any = str if parameter.per_model else parameter.kind
+    names = [f"--{parameter.name}" + (f"/--no-{parameter.name}" if kind is bool else "")]
+    metavar = "X,X" if parameter.per_model else "|".join(parameter.choices) or {float: "X"}.get(kind)
+    text = f"{parameter.text[:1].upper()}{parameter.text[1:]} ({', '.join(owners(parameter.name))})"
+    option = typer.Option(*names, metavar=metavar, help=text, show_default=False)
+    return inspect.Parameter(
+        parameter.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
