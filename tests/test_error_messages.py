@@ -26,6 +26,7 @@ from onebasin import (
     PathProfile,
     Permutation,
     Symmetry,
+    discover,
     match,
     merge,
     profile_path,
@@ -34,6 +35,8 @@ from onebasin import (
 from onebasin.assignment import solve
 from onebasin.errors import CheckpointError, MismatchError, OneBasinError, OptionError, SymmetryError
 from onebasin.json_file import read_json
+from onebasin.matching.activation import Activations, activation_similarity
+from onebasin.similarity.moments import CrossMoments
 from strategies import written
 
 CORE = ("layout", "permutation", "symmetry", "symmetry_json", "apply", "json_file")
@@ -43,6 +46,7 @@ H, U = AxisGroup("h", 2), AxisGroup("u", 3, ("h",))
 S = written([H, U], {"w": "h*u", "v": "4"})
 W = {"w": torch.zeros(6), "v": torch.zeros(4)}
 LINE = nn.Linear(1, 1)
+NAN = torch.full((2, 1), torch.nan)
 
 
 def load(kind: type[Symmetry] | type[Matching] | type[PathProfile], content: object) -> object:
@@ -76,6 +80,13 @@ def path(**options: object) -> PathProfile:
 def profile(*, complete: bool = True) -> PathProfile:
     """A profile without errors."""
     return PathProfile((0.0, 1.0), (1.0, 1.0), (), 1, "keep", complete)
+
+
+def activations(passes: int = 1, **options: object) -> Activations:
+    """Compare a network with itself, run so many times a batch."""
+    model, x = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)), torch.ones(2, 1)
+    given = {"batches": [x], "args": (x,), "evaluate": lambda m, b: [m(b) for _ in range(passes)]} | options
+    return activation_similarity(model, model, model, discover(model, (x,)), **given)
 
 
 Row = tuple[Callable[[], object], type[OneBasinError], str]
@@ -265,6 +276,18 @@ ROWS: list[Row] = [
         MismatchError,
         r"^b: w: expected torch.float32, as in a, found torch.float16; convert one of the two",
     ),
+    (lambda: activations(kind="x"), OptionError, r"^kind: expected correlation or covariance, found 'x'; choose one"),
+    (lambda: activations(samples=0), OptionError, r"^samples: expected 1 or more, found 0; raise it or pass None"),
+    (lambda: activations(batches=[]), OptionError, r"^batches: expected at least one sample, found none; pass data"),
+    (lambda: activations(batches=[NAN]), MismatchError, r"^group 0.weight: expected finite act.*, found NaN or inf.*;"),
+    (lambda: activations(0), OptionError, r"^evaluate: expected forward passes of the model, .*, found none; call the"),
+    # similarity
+    (
+        lambda: CrossMoments(2).update(NAN, NAN.T),
+        MismatchError,
+        r"^activations of b: expected \[2, samples\], the same",
+    ),
+    (lambda: CrossMoments(2).merge(CrossMoments(3)), MismatchError, r"^moments: expected 2 units, found 3; merge the"),
     # merging
     (lambda: merge([W], "x"), OptionError, r"^method: expected mean or lerp, found 'x'; choose one of them"),
     (lambda: merge([]), OptionError, r"^models: expected at least one model, found none; pass the models to merge"),

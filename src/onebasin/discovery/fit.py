@@ -30,10 +30,12 @@ def fit(found: Symmetry, given: Symmetry, label: str) -> dict[str, str | None]:
             places = _places(other, given)
             for place, name in _places(mine, found).items():
                 names[name] = names[name] or places.get(place)
-    single = {name: None if group.size == 1 else name for name, group in given.groups.items()}
+    known = set(names.values())
+    idle = {name for name, group in given.groups.items() if group.size == 1 or (group.fixed and name not in known)}
+    others = {name: None if name in idle else name for name in given.groups}
     for tensor, layouts in found.layouts.items():
         for axis, (mine, other) in enumerate(zip(layouts, given.layouts[tensor], strict=True)):
-            if renamed(mine, names, found.sizes) != renamed(other, single, given.sizes):
+            if renamed(mine, names, found.sizes) != renamed(other, others, given.sizes):
                 raise _misfit(f"{label}: {tensor}:{axis}", str(mine), str(other))
     for name, group in found.groups.items():
         moved = given.groups.get(names[name] or "")

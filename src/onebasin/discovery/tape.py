@@ -171,7 +171,7 @@ def _record(
 ) -> Tape:
     recorder = _Recorder(model, knows)
     with torch.no_grad(), ExitStack() as stack:
-        stack.enter_context(restored_buffers(model, copies=fake is None))
+        stack.enter_context(restored_buffers(model))
         if fake is not None:
             args, kwargs = tree_map_only(Tensor, fake.from_tensor, (tuple(args), dict(kwargs)))
             stack.enter_context(fake)
@@ -319,14 +319,16 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def restored_buffers(model: nn.Module, *, copies: bool) -> Iterator[None]:
-    """Put back what a forward pass writes to, or rebinds, in the model's buffers."""
-    tensors = [(module, name, b) for module in model.modules() for name, b in module._buffers.items()]  # noqa: SLF001
-    saved = [b.clone() if copies and b is not None else None for _, _, b in tensors]
+def restored_buffers(model: nn.Module) -> Iterator[None]:
+    """Put back what a forward pass writes to, or rebinds, in the model's buffers; some writes pass by fake tensors."""
+    buffers = [(module, name, b) for module in model.modules() for name, b in module._buffers.items()]  # noqa: SLF001
+    saved = [None if buffer is None else buffer.detach().clone() for _, _, buffer in buffers]
     try:
         yield
     finally:
-        for (module, name, buffer), copy in zip(tensors, saved, strict=True):
+        for (module, name, buffer), copy in zip(buffers, saved, strict=True):
             module._buffers[name] = buffer  # noqa: SLF001 - also undoes a rebinding to a fake tensor
-            if copy is not None and buffer is not None:
-                buffer.copy_(copy)
+            # One that is expanded cannot be written to, and one on the meta device holds nothing.
+            if copy is not None and buffer is not None and not buffer.is_meta and not torch.equal(buffer, copy):
+                with torch.no_grad():
+                    buffer.copy_(copy)

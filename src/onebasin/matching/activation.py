@@ -6,7 +6,7 @@ al. 2016), which does not ask how strongly a unit responds. No label is needed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,9 @@ def activation_similarity(
     if samples is not None and samples < 1:
         raise OptionError("samples", expected="1 or more", found=str(samples), remedy="raise it or pass None")
     weights = [_weights(model, source, symmetry, label) for source, label in ((a, "a"), (b, "b"))]
-    pair = _Pair(model, weights, find_probes(model, symmetry, args, kwargs), evaluate or _call)
+    with _same_randomness(model):
+        probes = find_probes(model, symmetry, args, kwargs)
+    pair = _Pair(model, weights, probes, evaluate or _call)
     seen = 0
     with _lent(model), in_mode(model, train=False):
         for batch in batches() if callable(batches) else batches:
@@ -114,15 +116,15 @@ def _result(kind: str, symmetry: Symmetry, moments: Mapping[str, CrossMoments], 
         raise OptionError(
             "batches", expected="at least one sample", found="none", remedy="pass data to run the model on"
         )
-    similarity = {name: KINDS[kind](found).cpu() for name, found in moments.items()}
-    for name, scores in similarity.items():
-        if not torch.isfinite(scores).all():
+    for name, found in moments.items():
+        if not torch.isfinite(found.covariance()).all():
             raise MismatchError(
                 f"group {name}",
                 expected="finite activations",
                 found="NaN or infinity",
                 remedy="look for an overflow, or for inputs that are not finite",
             )
+    similarity = {name: KINDS[kind](found).cpu() for name, found in moments.items()}
     missing = tuple(name for name, group in symmetry.groups.items() if not group.fixed and name not in moments)
     return Activations(kind, similarity, moments, seen, missing)
 
@@ -141,34 +143,29 @@ class _Pair:
         self._model, self._weights, self._probes, self._evaluate = model, weights, probes, evaluate
         self._loaded: int | None = None
         self._held: dict[str, list[Tensor]] = {}
-        self._devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
 
     def run(self, batch: object) -> int:
         """Run both networks on a batch, beginning with the one that is loaded; returns the number of samples."""
         first = self._loaded or 0
         self._held = {name: [] for name in self._probes}
         self._run(first, batch, self._hold)
-        if not all(self._held.values()):
-            raise _passes("none")
+        _require(all(self._held.values()), "none")
         count = self._run(1 - first, batch, self._compare)
-        if any(self._held.values()):
-            raise _passes("fewer for one network than for the other")
+        _require(not any(self._held.values()), "fewer for one network than for the other")
         return count
 
     def _run(self, which: int, batch: object, take: Callable[[str, Tensor], None]) -> int:
         if self._loaded != which:
             _write(self._model, self._weights[which])
             self._loaded = which
-        # Random numbers are those that came next when the block was entered: the same for both networks.
-        with torch.random.fork_rng(self._devices), torch.no_grad(), watch(self._model, self._probes, take):
+        with _same_randomness(self._model), torch.no_grad(), watch(self._model, self._probes, take):
             return _count(self._evaluate(self._model, batch), batch)
 
     def _hold(self, name: str, x: Tensor) -> None:
         self._held[name].append(x.clone())  # The model may overwrite its own tensors.
 
     def _compare(self, name: str, x: Tensor) -> None:
-        if not self._held[name]:
-            raise _passes("more for one network than for the other")
+        _require(bool(self._held[name]), "more for one network than for the other")
         held = self._held[name].pop(0)
         try:
             self.moments[name].update(*((x, held) if self._loaded == 0 else (held, x)))
@@ -176,13 +173,20 @@ class _Pair:
             raise error.within(f"group {name}") from None
 
 
-def _passes(found: str) -> OptionError:
-    return OptionError(
-        "evaluate",
-        expected="forward passes of the model, as many for one network as for the other",
-        found=found,
-        remedy="call the model it is given, in the same way for all weights",
-    )
+def _same_randomness(model: nn.Module) -> AbstractContextManager[None]:
+    """Give the random numbers that a block draws back, so that the next one draws the same."""
+    return torch.random.fork_rng(sorted({p.device.index for p in model.parameters() if p.is_cuda}))
+
+
+def _require(alike: bool, found: str) -> None:  # noqa: FBT001 - a condition
+    """Refuse an evaluation that does not run both networks alike."""
+    if not alike:
+        raise OptionError(
+            "evaluate",
+            expected="forward passes of the model, as many for one network as for the other",
+            found=found,
+            remedy="call the model it is given, in the same way for all weights",
+        )
 
 
 def _call(model: nn.Module, batch: Any) -> object:  # noqa: ANN401 - whatever the model takes
@@ -225,7 +229,7 @@ def _write(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def _lent(model: nn.Module) -> Iterator[None]:
     """Put a model's parameters and buffers back after a block that writes to them."""
     saved = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
-    with restored_buffers(model, copies=True):
+    with restored_buffers(model):
         try:
             yield
         finally:
