@@ -27,6 +27,7 @@ from onebasin import (
     PathProfile,
     Permutation,
     Symmetry,
+    discover,
     match,
     match_many,
     profile_path,
@@ -35,6 +36,8 @@ from onebasin import (
 from onebasin.assignment import solve, solve_each
 from onebasin.errors import CheckpointError, MismatchError, OneBasinError, OptionError, SymmetryError
 from onebasin.json_file import read_json
+from onebasin.matching.activation import Activations, activation_similarity
+from onebasin.similarity.moments import CrossMoments
 from strategies import written
 
 CORE = ("layout", "permutation", "symmetry_json", "apply", "json_file")
@@ -44,6 +47,7 @@ H, U = AxisGroup("h", 2), AxisGroup("u", 3, ("h",))
 S = written([H, U], {"w": "h*u", "v": "4"})
 W = {"w": torch.zeros(6), "v": torch.zeros(4)}
 LINE = nn.Linear(1, 1)
+NAN = torch.full((2, 1), torch.nan)
 
 
 def load(kind: type[Symmetry] | type[Matching] | type[PathProfile], content: object) -> object:
@@ -72,6 +76,13 @@ def path(**options: object) -> PathProfile:
     a = {name: tensor.clone() for name, tensor in LINE.state_dict().items()}
     given = {"a": a, "b": a, "evaluate": lambda *_: {"loss": 1.0, "count": 1}, "batches": [0]} | options
     return profile_path(LINE, given.pop("a"), given.pop("b"), **given)
+
+
+def activations(passes: int = 1, **options: object) -> Activations:
+    """Compare a network with itself, run so many times a batch."""
+    model, x = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)), torch.ones(2, 1)
+    given = {"batches": [x], "args": (x,), "evaluate": lambda m, b: [m(b) for _ in range(passes)]} | options
+    return activation_similarity(model, model, model, discover(model, (x,)), **given)
 
 
 def profile(*, complete: bool = True) -> PathProfile:
@@ -302,6 +313,18 @@ ROWS: list[Row] = [
         MismatchError,
         r"^b: w: expected torch.float32, as in a, found torch.float16; convert one of the two",
     ),
+    (lambda: activations(kind="x"), OptionError, r"^kind: expected correlation or covariance, found 'x'; choose one"),
+    (lambda: activations(samples=0), OptionError, r"^samples: expected 1 or more, found 0; raise it or pass None"),
+    (lambda: activations(batches=[]), OptionError, r"^batches: expected at least one sample, found none; pass data"),
+    (lambda: activations(batches=[NAN]), MismatchError, r"^group 0.weight: expected finite act.*, found NaN or inf.*;"),
+    (lambda: activations(0), OptionError, r"^evaluate: expected forward passes of the model, .*, found none; call the"),
+    # similarity
+    (
+        lambda: CrossMoments(2).update(NAN, NAN.T),
+        MismatchError,
+        r"^activations of b: expected \[2, samples\], the same",
+    ),
+    (lambda: CrossMoments(2).merge(CrossMoments(3)), MismatchError, r"^moments: expected 2 units, found 3; merge the"),
     *MERGING,
     (
         lambda: reestimate_batchnorm(nn.BatchNorm1d(1), [], lambda *_: {}, 0),

@@ -23,7 +23,9 @@ if _TYPES:
     from onebasin.errors import OneBasinError as OneBasinError
     from onebasin.layout import AxisGroup as AxisGroup
     from onebasin.layout import AxisLayout as AxisLayout
+    from onebasin.matching import Activations as Activations
     from onebasin.matching import Universe as Universe
+    from onebasin.matching import activation_similarity as activation_similarity
     from onebasin.matching import match as match
     from onebasin.matching import match_many as match_many
     from onebasin.merging import merge as merge
@@ -37,6 +39,7 @@ if _TYPES:
     from onebasin.symmetry import Trial as Trial
 
 __all__ = [
+    "Activations",
     "AxisGroup",
     "AxisLayout",
     "AxisRef",
@@ -50,6 +53,7 @@ __all__ = [
     "Trial",
     "Universe",
     "Verification",
+    "activation_similarity",
     "discover",
     "match",
     "match_many",
@@ -65,6 +69,7 @@ __all__ = [
 __getattr__ = _lazily(
     __name__,
     {
+        "Activations": "onebasin.matching",
         "AxisGroup": "onebasin.layout",
         "AxisLayout": "onebasin.layout",
         "AxisRef": "onebasin.symmetry",
@@ -78,6 +83,7 @@ __getattr__ = _lazily(
         "Trial": "onebasin.symmetry",
         "Universe": "onebasin.matching",
         "Verification": "onebasin.discovery",
+        "activation_similarity": "onebasin.matching",
         "discover": "onebasin.discovery",
         "match": "onebasin.matching",
         "match_many": "onebasin.matching",

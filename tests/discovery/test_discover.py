@@ -178,6 +178,20 @@ def test_no_weights_are_copied() -> None:
     assert [g.size for g in symmetry.groups.values()] == [1_000_000, 1_000_000]
 
 
+def test_a_buffer_that_the_model_writes_to_is_put_back() -> None:
+    """Calls counted in a buffer are not counted when the model is only recorded, whatever other buffers there are."""
+
+    def counting(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.b(self.a(x) + self.wide.sum() + self.odd)
+
+    buffers = {"calls": torch.zeros(()), "wide": torch.ones(1).expand(5), "odd": torch.tensor(torch.nan)}
+    model = Net(counting, a=nn.Linear(6, 8), b=nn.Linear(8, 3), **buffers)
+    ob.discover(model, (torch.zeros(2, 6),))
+
+    assert model.calls == 0
+
+
 def test_keyword_inputs() -> None:
     """Inputs may be given by name."""
     model = Net(lambda s, x: s.b(s.a(x)), a=nn.Linear(6, 8), b=nn.Linear(8, 3))

@@ -4,8 +4,8 @@ import pytest
 
 import onebasin as ob
 from cases import NETWORKS
-from onebasin.discovery import _knows
 from onebasin.discovery.rules import RULES
+from onebasin.discovery.solve import knows
 from onebasin.discovery.tape import record
 from operations import ELSEWHERE, OPERATIONS, network
 
@@ -14,7 +14,7 @@ from operations import ELSEWHERE, OPERATIONS, network
 def test_rule_keeps_the_promise(kind: str, name: str) -> None:
     """The operation is really performed, and what its rule claims about the hidden units is proved."""
     model, x = network(kind, name)
-    performed = {op.name.removeprefix("aten::") for op in record(model.eval(), (x,), {}, _knows).ops}
+    performed = {op.name.removeprefix("aten::") for op in record(model.eval(), (x,), {}, knows).ops}
 
     check = ob.verify(model, ob.discover(model, (x,)), (x,), trials=2)
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from onebasin import Matching, Status
 from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.inputs import Source, Subject, find_subject
-from onebasin.cli.match import find_matching
+from onebasin.cli.options import Search
 from onebasin.cli.screen import Screen
+from onebasin.cli.searching import find_matchings
 from onebasin.errors import OptionError
 
 
@@ -36,7 +37,7 @@ class Aligned:
 
 
 def align(
-    screen: Screen, paths: Sequence[Path], source: Source, saved: Sequence[Path] = (), *, max_sweeps: int
+    screen: Screen, paths: Sequence[Path], source: Source, saved: Sequence[Path] = (), *, search: Search
 ) -> Aligned:
     """Bring every network but the first into the coordinates of the first.
 
@@ -45,7 +46,7 @@ def align(
         paths: the checkpoints.
         source: of the symmetry.
         saved: files of matchings to use; none to search.
-        max_sweeps: of the search.
+        search: how to search.
 
     Raises:
         OptionError: the number of matchings is wrong, or they belong to different symmetries.
@@ -61,13 +62,11 @@ def align(
             with open_checkpoint(path) as params:
                 subject.symmetry.check(params, str(path))
         return Aligned(subject, paths[1:], given)
-    aligned = Aligned(find_subject(screen, source).require(), paths[1:])
-    for path in paths[1:]:
-        matching = find_matching(screen, paths[0], path, aligned.subject, seed=source.seed, max_sweeps=max_sweeps)
-        if matching.status is Status.INTERRUPTED:
-            raise KeyboardInterrupt
-        aligned.matchings.append(matching)
-    return aligned
+    subject = find_subject(screen, source).require()
+    found = find_matchings(screen, paths, subject, search, source.seed)
+    if any(matching.status is Status.INTERRUPTED for matching in found):
+        raise KeyboardInterrupt
+    return Aligned(subject, paths[1:], found)
 
 
 def _check(matchings: Sequence[Matching], count: int) -> None:

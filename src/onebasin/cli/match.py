@@ -1,18 +1,23 @@
 """`onebasin match`: the reordering that brings one network closest to another."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-import onebasin
 from onebasin import Matching, Status, save_checkpoint
 from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.inputs import Source, Subject, check_inputs, check_target, find_subject
 from onebasin.cli.options import (
-    SWEEPS,
+    AlphaOption,
     DataRootOption,
     JsonOption,
+    MatchMethodOption,
+    NormalisedOption,
+    RestartsOption,
+    SamplesOption,
+    Search,
     SeedOption,
     SweepsOption,
     SymmetryOption,
@@ -22,7 +27,9 @@ from onebasin.cli.options import (
     VerifyOption,
 )
 from onebasin.cli.screen import Screen, session
-from onebasin.report import matching_table
+from onebasin.cli.searching import find_matchings
+from onebasin.report import matching_table, trial_table
+from onebasin.report.table import percent
 from onebasin.report.tables import moved_shares
 
 
@@ -40,16 +47,21 @@ def match(
         Path | None,
         typer.Option("--write-b", metavar="FILE", help="Save B reordered, packed as B is.", show_default=False),
     ] = None,
-    max_sweeps: SweepsOption = SWEEPS,
+    match_method: MatchMethodOption = Search.match_method,
+    alpha: AlphaOption = Search.alpha,
+    normalised: NormalisedOption = Search.normalised,
+    restarts: RestartsOption = Search.restarts,
+    max_sweeps: SweepsOption = Search.max_sweeps,
+    samples: SamplesOption = Search.samples,
     proving: VerifyOption = True,
     trials: TrialsOption = 3,
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Reorder the units of B so that its weights match those of A.
+    """Reorder the units of B so that its weights, or activations, match those of A.
 
-    What B computes stays the same; with a task that is proved on its model before anything is written.
+    Several searches are made and the best is kept; how far it is from an upper bound is shown with it. What B computes stays the same; with a task that is proved on its model before anything is written.
 
     \b
     Examples:
@@ -64,7 +76,8 @@ def match(
         check_target("--write-b", write_b, (a, b), checkpoint=True)
         check_inputs([a, b])
         subject = find_subject(screen, Source(task, data_root, symmetry, proving, trials, seed)).require()
-        matching = find_matching(screen, a, b, subject, seed=seed, max_sweeps=max_sweeps)
+        search = Search(match_method, alpha, normalised, restarts, max_sweeps, samples)
+        matching = find_matchings(screen, [a, b], subject, search, seed)[0]
         if out is not None:
             matching.save(out)
             screen.wrote(out)
@@ -77,19 +90,15 @@ def match(
             screen.refuse(matching.status.value)
 
 
-def find_matching(screen: Screen, a: Path, b: Path, subject: Subject, *, seed: int, max_sweeps: int) -> Matching:
-    """Match two checkpoints, showing progress under the name of the second."""
-    report = screen.stage(f"matching {b.name}")
-    return onebasin.match(str(a), str(b), subject.symmetry, seed=seed, max_sweeps=max_sweeps, progress=report)
-
-
 def _show(screen: Screen, matching: Matching, subject: Subject) -> None:
     before, after = matching.history[0], matching.history[-1]
-    screen.line(f"objective {before:,.4g} before, {after:,.4g} after {len(matching.history) - 1} sweeps", "bold")
+    share = "" if matching.share is None else f", {percent(matching.share)} of its upper bound"
+    screen.line(f"objective {before:,.4g} before, {after:,.4g} after{share}", "bold")
     screen.line(subject.proof, "green" if subject.verification else "")
     if matching.status is not Status.INTERRUPTED:
         screen.line(f"{matching.status.value}; {matching.seconds['total']:.1f} s")
     screen.line()
+    screen.table(trial_table(matching))
     screen.table(matching_table(matching))
     for path in screen.written:
         screen.line(f"written: {path}")
@@ -102,6 +111,10 @@ def matching_to_json(matching: Matching) -> dict[str, object]:
         "seed": matching.seed,
         "objective_before": matching.history[0] if matching.history else None,
         "objective": matching.objective,
+        "bound": matching.bound,
+        "share_of_bound": matching.share,
+        "gaps": dict(matching.gaps),
+        "tried": [asdict(trial) for trial in matching.tried],
         "status": matching.status.name.lower(),
         "moved": moved_shares(matching),
     }

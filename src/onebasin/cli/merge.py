@@ -8,12 +8,16 @@ import typer
 from onebasin.cli.method_options import ALL, checked, with_method_options
 from onebasin.cli.options import (
     SAMPLES,
-    SWEEPS,
+    AlphaOption,
     BatchNormOption,
     DataRootOption,
     JsonOption,
     MatchingsOption,
+    MatchMethodOption,
+    NormalisedOption,
+    RestartsOption,
     SamplesOption,
+    Search,
     SeedOption,
     SplitOption,
     SweepsOption,
@@ -82,7 +86,11 @@ def merge(
     evaluating: EvaluateOption = True,
     dtype: DtypeOption = None,
     max_shard_size: ShardOption = None,
-    max_sweeps: SweepsOption = SWEEPS,
+    match_method: MatchMethodOption = Search.match_method,
+    alpha: AlphaOption = Search.alpha,
+    normalised: NormalisedOption = Search.normalised,
+    restarts: RestartsOption = Search.restarts,
+    max_sweeps: SweepsOption = Search.max_sweeps,
     proving: VerifyOption = True,
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
@@ -107,12 +115,13 @@ def merge(
         from onebasin.cli.merging import carry_out
 
         wanted = base is None if aligning is None else aligning
+        search = Search(match_method, alpha, normalised, restarts, max_sweeps, samples)
         recipe = Recipe(
             parents=tuple(models),
             base=base,
             task=task,
             data_root=data_root,
-            align=Alignment(symmetry, tuple(matching or ()), max_sweeps, proving) if wanted else None,
+            align=Alignment(symmetry, tuple(matching or ()), proving, search) if wanted else None,
             method=method,
             parameters=checked(method, parameters, seed),
             correction=({"batchnorm": str(batchnorm)} if batchnorm else {}) | {"samples": samples},

@@ -65,7 +65,7 @@ def carry_out(screen: Screen, recipe: Recipe, threads: int | None) -> None:
         check_inputs(models)  # before discovery, proof and search, which take longer
     aligned = None
     if align_as is not None:
-        aligned = align(screen, models, source, align_as.matching, max_sweeps=align_as.max_sweeps)
+        aligned = align(screen, models, source, align_as.matching, search=align_as.search)
     _combine(Merger(screen, recipe, source, aligned), output, threads or min(MOST_THREADS, os.cpu_count() or 1))
 
 

@@ -14,15 +14,19 @@ from onebasin.cli.match import matching_to_json
 from onebasin.cli.options import (
     POINTS,
     SAMPLES,
-    SWEEPS,
     TASK,
+    AlphaOption,
     BatchNorm,
     BatchNormOption,
     DataRootOption,
     JsonOption,
     MatchingOption,
+    MatchMethodOption,
+    NormalisedOption,
     PointsOption,
+    RestartsOption,
     SamplesOption,
+    Search,
     SeedOption,
     SplitOption,
     SweepsOption,
@@ -59,7 +63,11 @@ def path(
     batchnorm: BatchNormOption = None,
     samples: SamplesOption = SAMPLES,
     out: OutOption = None,
-    max_sweeps: SweepsOption = SWEEPS,
+    match_method: MatchMethodOption = Search.match_method,
+    alpha: AlphaOption = Search.alpha,
+    normalised: NormalisedOption = Search.normalised,
+    restarts: RestartsOption = Search.restarts,
+    max_sweeps: SweepsOption = Search.max_sweeps,
     proving: VerifyOption = True,
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
@@ -89,7 +97,8 @@ def path(
         wanted = [name for name, chosen in ((NAIVE, naive), (ALIGNED, aligned)) if chosen] or [NAIVE, ALIGNED]
         found = None
         if ALIGNED in wanted:
-            found = align(screen, [a, b], source, [matching] if matching else (), max_sweeps=max_sweeps)
+            search = Search(match_method, alpha, normalised, restarts, max_sweeps, samples)
+            found = align(screen, [a, b], source, [matching] if matching else (), search=search)
         measurement = Measurement(loaded, split, points, repair, samples)
         ends: dict[str, Network] = {NAIVE: str(b)}
         if found:

@@ -5,7 +5,7 @@
     base: base.safetensors                       # the common ancestor, for methods that need one
     task: my_task.py                             # the model and its data
     data_root: data
-    align: {symmetry: symmetry.json, matching: [b.json], max_sweeps: 100, verify: true}  # or false
+    align: {symmetry: symmetry.json, matching: [b.json], match_method: best, verify: true}  # or false
     method: ties
     parameters: {weights: [1, 1], density: 0.5}  # of the method; see onebasin.merging
     correction: {batchnorm: reestimate, samples: 5000}
@@ -19,11 +19,11 @@ Only `parents` is required; the output's path can be given on the command line.
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from onebasin.cli.options import SWEEPS
+from onebasin.cli.options import Search
 from onebasin.errors import CheckpointError, OptionError
 from onebasin.files import write_text
 from onebasin.merging.method import unknown
@@ -48,14 +48,21 @@ class Alignment:
     Attributes:
         symmetry: a saved one, in place of finding it on the task's model.
         matching: saved ones for every network but the first, in place of a search.
-        max_sweeps: of the search.
         verify: whether to prove the symmetry on the task's model.
+        search: how to search.
     """
 
     symmetry: Path | None = None
     matching: tuple[Path, ...] = ()
-    max_sweeps: int = SWEEPS
     verify: bool = True
+    search: Search = field(default_factory=Search)
+
+    @classmethod
+    def of(cls, fields: Mapping[str, object]) -> "Alignment":
+        """From the keys of a recipe: those of the search stand beside the others."""
+        searched = {key: value for key, value in fields.items() if key in SEARCH}
+        rest = {key: value for key, value in fields.items() if key not in SEARCH}
+        return cls(**cast("Any", rest), search=Search(**cast("Any", searched)))
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,8 @@ class Recipe:
             else {
                 "symmetry": seen(align.symmetry),
                 "matching": [seen(path) for path in align.matching] or None,
-                "max_sweeps": align.max_sweeps,
                 "verify": align.verify,
+                **asdict(align.search),
             },
             "method": self.method,
             "parameters": dict(self.parameters) or None,
@@ -160,7 +167,7 @@ class Recipe:
         output = inner["output"]
         return cls(
             **cast("Any", {key: value for key, value in top.items() if key != "format"}),
-            align=None if "off" in inner["align"] else Alignment(**cast("Any", inner["align"])),
+            align=None if "off" in inner["align"] else Alignment.of(inner["align"]),
             split=None if "off" in inner["evaluate"] else cast("str", inner["evaluate"].get("split", "test")),
             output=cast("Path | None", output.get("path")),
             dtype=cast("str | None", output.get("dtype")),
@@ -183,7 +190,15 @@ TOP = {
     "output": "block",
 }
 """The keys of a recipe and what they hold."""
-ALIGN = {"symmetry": "path", "matching": "paths", "max_sweeps": "number", "verify": "flag"}
+SEARCH = {
+    "match_method": "text",
+    "alpha": "share",
+    "normalised": "flag",
+    "restarts": "number",
+    "max_sweeps": "number",
+    "samples": "number",
+}
+ALIGN = {"symmetry": "path", "matching": "paths", "verify": "flag", **SEARCH}
 EVALUATE = {"split": "text"}
 OUTPUT = {"path": "path", "dtype": "text", "max_shard_size": "text"}
 
@@ -196,6 +211,7 @@ WORDS = {
     "mapping": "names with values",
     "number": "a whole number from 0",
     "flag": "true or false",
+    "share": "a number from 0 to 1",
 }
 Kinds = Mapping[str, Callable[[object], object]]
 
@@ -216,6 +232,10 @@ def _kinds(folder: Path) -> Kinds:
     def text(value: object) -> str | None:
         return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
+    def share(value: object) -> float | None:
+        whole = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(value) if whole and 0 <= value <= 1 else None  # type: ignore[arg-type, operator]
+
     def number(value: object) -> int | None:
         return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
@@ -228,6 +248,7 @@ def _kinds(folder: Path) -> Kinds:
         "mapping": lambda value: value if isinstance(value, dict) and all(isinstance(k, str) for k in value) else None,
         "number": number,
         "flag": lambda value: value if isinstance(value, bool) else None,
+        "share": share,
     }
 
 

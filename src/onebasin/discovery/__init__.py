@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from onebasin.discovery.groups import read_symmetry
-from onebasin.discovery.rules import find_rule
-from onebasin.discovery.solve import solve
-from onebasin.discovery.tape import Tape, record, values_in
+from onebasin.discovery.probes import Probe as Probe
+from onebasin.discovery.probes import find_probes as find_probes
+from onebasin.discovery.probes import watch as watch
+from onebasin.discovery.solve import record_modes, solve
 from onebasin.discovery.verify import Verification as Verification
 from onebasin.discovery.verify import verify as verify
-from onebasin.errors import DiscoveryError
-from onebasin.modes import in_mode
 from onebasin.symmetry import Symmetry
 
-__all__ = ["Verification", "discover", "verify"]
+__all__ = ["Probe", "Verification", "discover", "find_probes", "verify", "watch"]
 
 
 def discover(model: nn.Module, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None) -> Symmetry:
@@ -35,25 +34,5 @@ def discover(model: nn.Module, args: Sequence[object] = (), kwargs: Mapping[str,
     Raises:
         DiscoveryError: if the model does not run on the inputs.
     """
-    named = dict(kwargs or {})
-    with in_mode(model, train=False):
-        tapes = [record(model, args, named, _knows)]
-    unreached = "not used by the forward pass on the example inputs"
-    if _reaches_all(tapes[0]):
-        return read_symmetry(model, solve(tapes), tapes[0], unreached)
-    # Auxiliary heads and the like run in training only; what they share with the rest must move together, too.
-    try:
-        with in_mode(model, train=True):
-            tapes.append(record(model, args, named, _knows))
-    except DiscoveryError as error:
-        unreached += f" in eval mode; in train mode {error.found}"
+    tapes, unreached = record_modes(model, args, dict(kwargs or {}))
     return read_symmetry(model, solve(tapes), tapes[0], unreached)
-
-
-def _knows(name: str, func: object) -> bool:
-    return find_rule(name, func) is not None
-
-
-def _reaches_all(tape: Tape) -> bool:
-    reached = {value for op in tape.live() for value in values_in(op.arguments)}
-    return all(value in reached for value in tape.parameters.values() if value.kind == "parameter")

@@ -9,6 +9,7 @@ from torch import nn
 from onebasin.discovery.axes import Atom, Product, is_pinned, resolve
 from onebasin.discovery.contexts import decided, depends, leaves
 from onebasin.discovery.explain import Trace
+from onebasin.discovery.rules import Dims
 from onebasin.discovery.solve import Solution
 from onebasin.discovery.tape import Tape
 from onebasin.layout import AxisGroup, AxisLayout, Factor
@@ -16,12 +17,65 @@ from onebasin.symmetry import AxisRef, Symmetry
 
 
 @dataclass(slots=True)
-class _Reader:
+class Reader:
+    """The groups of a solution and their names; reads layouts of axes.
+
+    Attributes:
+        solution: the solved axes.
+        chains: from the first atom of a group to all its atoms.
+        inner: atoms that are not the first of their group.
+        groups: from the first atom of a group to the group.
+        beside: what stands beside a leaf in every parameter.
+        held: every leaf that occurs in a parameter, which has the same size whatever the inputs are.
+    """
+
     solution: Solution
-    chains: dict[Atom, tuple[Atom, ...]] = field(default_factory=dict)  # first atom of a group -> all its atoms
-    inner: set[Atom] = field(default_factory=set)  # atoms that are not the first of their group
-    groups: dict[Atom, AxisGroup] = field(default_factory=dict)  # first atom of a group -> the group
-    beside: dict[Atom, frozenset[Atom]] = field(default_factory=dict)  # what stands beside a leaf in every parameter
+    chains: dict[Atom, tuple[Atom, ...]] = field(default_factory=dict)
+    inner: set[Atom] = field(default_factory=set)
+    groups: dict[Atom, AxisGroup] = field(default_factory=dict)
+    beside: dict[Atom, frozenset[Atom]] = field(default_factory=dict)
+    held: frozenset[Atom] = frozenset()
+
+    @classmethod
+    def of(cls, solution: Solution) -> "Reader":
+        """Find the groups and name them after the tensors that produce them."""
+        reader = cls(solution)
+        order = sorted(solution.parameters, key=lambda name: solution.first_use.get(name, len(solution.first_use)))
+        free = _free_leaves(solution, order)
+        reader.beside = _beside(solution)
+        reader.held = frozenset(atom for _, _, row in _rows(solution, order) for atom in row)
+        _chain(reader, free)
+        _name_groups(reader, free)
+        return reader
+
+    def layouts(self, dims: Dims) -> tuple[AxisLayout, ...] | None:
+        """The layout of every axis of a tensor on the tape, which moves as its layouts say.
+
+        Axes that carry groups have a size of their own. Any other axis is one fixed size, that of the example inputs.
+
+        Returns:
+            None where it is not known how the tensor moves, or where groups share an axis with what may have another
+            size for other inputs (heads folded into the batch).
+        """
+        for product in dims:
+            rows = list(leaves(self.solution.cases, product))
+            grouped = any(atom in self.groups for row in rows for atom in row)
+            if not all(self._is_known(row) and (not grouped or self.held.issuperset(row)) for row in rows):
+                return None
+        return tuple(_emit(self, product) for product in dims)
+
+    def _is_known(self, row: tuple[Atom, ...]) -> bool:
+        """Whether every leaf stays, or is a whole group: neither undecided, nor split from the rest of its group."""
+        rest = list(row)
+        while rest:
+            chain = self.chains.get(rest[0], (rest[0],)) if rest[0] in self.groups else (rest[0],)
+            stays = rest[0].pin is not None or rest[0].uniform
+            if rest[0] in self.solution.cases or tuple(rest[: len(chain)]) != chain:
+                return False
+            if rest[0] not in self.groups and (rest[0] in self.inner or not stays):
+                return False
+            del rest[: len(chain)]
+        return True
 
 
 def read_symmetry(model: nn.Module, solution: Solution, tape: Tape, unreached: str) -> Symmetry:
@@ -33,12 +87,7 @@ def read_symmetry(model: nn.Module, solution: Solution, tape: Tape, unreached: s
         tape: gives the names and shapes of everything in the state dict.
         unreached: the reason to give for parameters that no operation used.
     """
-    reader = _Reader(solution)
-    order = sorted(solution.parameters, key=lambda name: solution.first_use.get(name, len(solution.first_use)))
-    free = _free_leaves(solution, order)
-    reader.beside = _beside(solution)
-    _chain(reader, free)
-    _name_groups(reader, free)
+    reader = Reader.of(solution)
     layouts: dict[str, tuple[AxisLayout, ...]] = {}
     pins: dict[AxisRef, str] = {}
     names: dict[int, list[str]] = {}
@@ -108,7 +157,7 @@ def _free_leaves(solution: Solution, names: list[str]) -> dict[Atom, str]:
     return found | matrix
 
 
-def _chain(reader: _Reader, free: Mapping[Atom, str]) -> None:
+def _chain(reader: Reader, free: Mapping[Atom, str]) -> None:
     """Join neighbours that never occur apart: heads and units split by a reshape and never used separately."""
     contexts = reader.solution.contexts
     following: dict[Atom, set[Atom | None]] = {atom: set() for atom in free}
@@ -136,7 +185,7 @@ def _chain(reader: _Reader, free: Mapping[Atom, str]) -> None:
         reader.inner.update(chain[1:])
 
 
-def _name_groups(reader: _Reader, free: Mapping[Atom, str]) -> None:
+def _name_groups(reader: Reader, free: Mapping[Atom, str]) -> None:
     taken = set[str]()
     heads = {atom: place for atom, place in free.items() if atom not in reader.inner}
     around = {atom: _surroundings(reader, atom, heads) for atom in heads}
@@ -160,7 +209,7 @@ def _name_groups(reader: _Reader, free: Mapping[Atom, str]) -> None:
     reader.groups = dict(sorted(reader.groups.items(), key=lambda item: order[item[0]]))
 
 
-def _surroundings(reader: _Reader, atom: Atom, heads: Mapping[Atom, object]) -> list[Atom]:
+def _surroundings(reader: Reader, atom: Atom, heads: Mapping[Atom, object]) -> list[Atom]:
     """The groups, moving or fixed, that a group is nested in: the leaves of its context that occur in parameters."""
     context: frozenset[Atom] = frozenset.intersection(
         reader.beside[atom], *(reader.solution.contexts[a] for a in reader.chains[atom])
@@ -188,7 +237,7 @@ def _unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _emit(reader: _Reader, product: Product) -> AxisLayout:
+def _emit(reader: Reader, product: Product) -> AxisLayout:
     factors: list[Factor] = []
     atoms = resolve(product)
     for position, atom in enumerate(atoms):

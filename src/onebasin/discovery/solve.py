@@ -10,16 +10,20 @@
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import nn
 
 from onebasin.discovery.axes import Atom, Axes, Link, Product, Restriction, find, offsets, resolve
 from onebasin.discovery.contexts import Case, Contexts, IndexSet, Option, contexts_of, nested
 from onebasin.discovery.rules import KEEPS_POSITIONS, USES_POSITIONS, Call, Dims, Lookup, find_rule, unknown
-from onebasin.discovery.tape import Op, Tape, Value, values_in
+from onebasin.discovery.tape import Op, Tape, Value, record, values_in
 from onebasin.discovery.ties import Ties
+from onebasin.errors import DiscoveryError
+from onebasin.modes import in_mode
 
 
 @dataclass(slots=True)
@@ -35,6 +39,7 @@ class Solution:
         first_use: for every parameter's name the number of the operation that used it first.
         lookups: rows of an axis that were chosen by numbers.
         unknown: operations without a rule.
+        values: the dimensions of everything a live operation touched, for each tape.
     """
 
     axes: Axes
@@ -45,6 +50,36 @@ class Solution:
     first_use: dict[str, int] = field(default_factory=dict)
     lookups: list[Lookup] = field(default_factory=list)
     unknown: list[Op] = field(default_factory=list)
+    values: list[dict[Value, Dims]] = field(default_factory=list)
+
+
+def knows(name: str, func: Any) -> bool:
+    """Whether there is a rule for an operation, given its name and overload."""
+    return find_rule(name, func) is not None
+
+
+def record_modes(model: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[list[Tape], str]:
+    """Record what a model does in eval mode and, where that does not reach all its parameters, in train mode.
+
+    Auxiliary heads and the like run in training only; what they share with the rest must move together, too.
+
+    Returns:
+        one tape or two, and why parameters that none of them reaches cannot move.
+
+    Raises:
+        DiscoveryError: if the model does not run on the inputs in eval mode.
+    """
+    with in_mode(model, train=False):
+        tape = record(model, args, kwargs, knows)
+    unreached = "not used by the forward pass on the example inputs"
+    reached = {value for op in tape.live() for value in values_in(op.arguments)}
+    if all(value in reached for value in tape.parameters.values() if value.kind == "parameter"):
+        return [tape], unreached
+    try:
+        with in_mode(model, train=True):
+            return [tape, record(model, args, kwargs, knows)], unreached
+    except DiscoveryError as error:
+        return [tape], f"{unreached} in eval mode; in train mode {error.found}"
 
 
 def solve(tapes: Sequence[Tape]) -> Solution:
@@ -79,6 +114,7 @@ def _interpret(tape: Tape, solution: Solution, shared: dict[str, Dims]) -> list[
     for value in tape.outputs:
         for product in table.setdefault(value, _first_seen(value, solution, shared, overwritten)):
             axes.pin(product, "an output of the model")
+    solution.values.append(table)
     solution.parameters.update(
         (name, table[value]) for name, value in tape.parameters.items() if value in table and value.kind == "parameter"
     )

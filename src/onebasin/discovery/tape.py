@@ -1,6 +1,5 @@
 """Run a model once and record the ATen operations it performs.
 
-The recording runs under a `TorchDispatchMode`, below autograd, where composite operations have already fallen apart.
 Fake tensors carry shapes only, so that a model of any size costs no memory and its weights are never copied. Where
 control flow depends on values the recording is repeated on the real example inputs.
 """
@@ -17,11 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from onebasin.discovery.follow import Follower, Knows
 from onebasin.errors import DiscoveryError
 
 _HERE = str(Path(__file__).parent)
@@ -133,17 +130,14 @@ def values_in(arguments: object) -> Iterator[Value]:
             yield from values_in(item)
 
 
-def record(
-    model: nn.Module, args: Sequence[object], kwargs: Mapping[str, object], knows: Callable[[str, Any], bool]
-) -> Tape:
+def record(model: nn.Module, args: Sequence[object], kwargs: Mapping[str, object], knows: Knows) -> Tape:
     """Record one forward pass of `model`, in the mode (train or eval) it is in.
 
     Args:
         model: not modified; buffers it writes to are restored.
         args: positional example inputs.
         kwargs: keyword example inputs.
-        knows: whether there is a rule for an operation, given its name and overload. Others are decomposed where
-            PyTorch knows how.
+        knows: whether there is a rule for an operation. Others are decomposed where PyTorch knows how.
 
     Raises:
         DiscoveryError: if the model does not run on the inputs.
@@ -172,39 +166,31 @@ def _record(
     model: nn.Module,
     args: Sequence[object],
     kwargs: Mapping[str, object],
-    knows: Callable[[str, Any], bool],
+    knows: Knows,
     fake: FakeTensorMode | None,
 ) -> Tape:
-    recorder = _Recorder(model, knows, real=fake is None)
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(_unfused())
-        stack.enter_context(_restored_buffers(model, copies=fake is None))
+    recorder = _Recorder(model, knows)
+    with torch.no_grad(), ExitStack() as stack:
+        stack.enter_context(restored_buffers(model))
         if fake is not None:
             args, kwargs = tree_map_only(Tensor, fake.from_tensor, (tuple(args), dict(kwargs)))
             stack.enter_context(fake)
-        stack.enter_context(_Calls(recorder, real=fake is None))
         tree_map_only(Tensor, recorder.register_input, (args, kwargs))
-        stack.enter_context(recorder.watching_modules())
-        stack.enter_context(recorder)
+        stack.enter_context(recorder.following(departures=fake is None))
         outputs = model(*args, **kwargs)
     recorder.tape.outputs = [recorder.value_of(tensor) for tensor in output_tensors(outputs)]
     recorder.tape.on_real_tensors = fake is None
     return recorder.tape
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(Follower):
     """Writes every operation on the tape; knows tensors by identity."""
 
-    def __init__(self, model: nn.Module, knows: Callable[[str, Any], bool], *, real: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+    def __init__(self, model: nn.Module, knows: Knows) -> None:
+        super().__init__(model, knows)
         self.tape = Tape()
-        self._knows = knows
-        self._real = real
         self._values: dict[int, Value] = {}
         self._alive: list[Tensor] = []  # An identity is only meaningful while the tensor lives.
-        self._modules: list[str] = []
-        self._names = {id(module): name for name, module in model.named_modules()}
         for name, tensor in model.state_dict(keep_vars=True).items():
             value = self._values.get(id(tensor))
             if value is None:
@@ -232,42 +218,16 @@ class _Recorder(TorchDispatchMode):
             value = self._remember(tensor, Value.of(tensor, "constant", "", _varies(tensor)))
         return value
 
-    @contextmanager
-    def watching_modules(self) -> Iterator[None]:
-        """Keep track of which module is running."""
-
-        def enter(module: nn.Module, _: object) -> None:
-            self._modules.append(self._names.get(id(module), type(module).__name__))
-
-        def leave(*_: object) -> None:
-            self._modules.pop()
-
-        before = nn.modules.module.register_module_forward_pre_hook(enter)
-        after = nn.modules.module.register_module_forward_hook(leave, always_call=True)
-        try:
-            yield
-        finally:
-            before.remove()
-            after.remove()
-
     def departed(self, tensor: Tensor) -> None:
-        """Note that a tensor's values were read by something that cannot be followed."""
-        module = self._modules[-1] if self._modules else ""
+        """Note an operation that reads the values."""
         arguments = {"self": self.value_of(tensor)}
         self.tape.ops.append(
-            Op(torch.ops.aten._local_scalar_dense.default, arguments, (), (), module, _user_line())  # noqa: SLF001
+            Op(torch.ops.aten._local_scalar_dense.default, arguments, (), (), self.module, _user_line())  # noqa: SLF001
         )
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def performed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
+        """Write an operation down."""
         schema = func._schema  # noqa: SLF001 - the schema has no public accessor
-        if not self._knows(schema.name, func):
-            decomposed = self._decomposed(func, args, kwargs)
-            if decomposed is not NotImplemented:
-                return decomposed
-        outputs = func(*args, **kwargs)
         arguments: dict[str, Any] = {}
         written, shared = [], {}
         for position, argument in enumerate(schema.arguments):
@@ -288,10 +248,7 @@ class _Recorder(TorchDispatchMode):
             labels = returned.alias_info.before_set if returned.alias_info is not None else ()
             base = next((shared[label] for label in labels if label in shared), None)
             results.append(self._result(output, base, written))
-        line = _user_line()
-        module = self._modules[-1] if self._modules else ""
-        self.tape.ops.append(Op(func, arguments, tuple(results), tuple(written), module, line))
-        return outputs
+        self.tape.ops.append(Op(func, arguments, tuple(results), tuple(written), self.module, _user_line()))
 
     def _result(self, output: Tensor, base: Value | None, written: list[Value]) -> Value:
         known = self._values.get(id(output))
@@ -300,51 +257,6 @@ class _Recorder(TorchDispatchMode):
         if base is not None and base in written:
             return self._remember(output, base)
         return self._remember(output, Value.of(output, "result", memory=base))
-
-    def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self:
-            result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-            # Imported here: it takes a second, and only unusual models need it.
-            from torch._decomp import decomposition_table  # noqa: PLC0415
-
-            decomposition = decomposition_table.get(func)
-            return NotImplemented if decomposition is None else decomposition(*args, **kwargs)
-
-
-class _Calls(TorchFunctionMode):
-    """Sees to what happens above the operations: values that leave PyTorch unseen, and checks of values.
-
-    `one_hot` looks at its numbers to refuse those out of range; the comparison it stands for does not.
-    """
-
-    _DEPARTURES = frozenset(
-        {
-            torch.Tensor.numpy,
-            torch.Tensor.tolist,
-            torch.Tensor.__array__,
-            torch.Tensor.__dlpack__,
-            torch.Tensor.data_ptr,
-            torch.Tensor.untyped_storage,
-        }
-    )
-
-    def __init__(self, recorder: _Recorder, *, real: bool) -> None:
-        super().__init__()
-        self._recorder = recorder
-        self._departures = self._DEPARTURES if real else frozenset[Any]()
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in self._departures:
-            self._recorder.departed(args[0])
-        if func is functional.one_hot and len(args) + len(kwargs or {}) > 1:
-            numbers, classes = args if len(args) > 1 else (args[0], (kwargs or {}).get("num_classes", -1))
-            if classes > 0:
-                return (numbers.unsqueeze(-1) == torch.arange(classes, device=numbers.device)).long()
-        return func(*args, **kwargs or {})
 
 
 def _noted(given: Any, value_of: Callable[[Tensor], Value]) -> Any:
@@ -407,28 +319,16 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _unfused() -> Iterator[None]:
-    """Switch off what makes one opaque operation of a layer: attention's fast path, oneDNN's recurrent layers."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    onednn = torch._C._get_mkldnn_enabled()  # noqa: SLF001 - the public context manager warns about other flags
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch._C._set_mkldnn_enabled(False)  # noqa: FBT003, SLF001
+def restored_buffers(model: nn.Module) -> Iterator[None]:
+    """Put back what a forward pass writes to, or rebinds, in the model's buffers; some writes pass by fake tensors."""
+    buffers = [(module, name, b) for module in model.modules() for name, b in module._buffers.items()]  # noqa: SLF001
+    saved = [None if buffer is None else buffer.detach().clone() for _, _, buffer in buffers]
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-        torch._C._set_mkldnn_enabled(onednn)  # noqa: SLF001
-
-
-@contextmanager
-def _restored_buffers(model: nn.Module, *, copies: bool) -> Iterator[None]:
-    """Put back what a forward pass writes to, or rebinds, in the model's buffers."""
-    tensors = [(module, name, b) for module in model.modules() for name, b in module._buffers.items()]  # noqa: SLF001
-    saved = [b.clone() if copies and b is not None else None for _, _, b in tensors]
-    try:
-        yield
-    finally:
-        for (module, name, buffer), copy in zip(tensors, saved, strict=True):
+        for (module, name, buffer), copy in zip(buffers, saved, strict=True):
             module._buffers[name] = buffer  # noqa: SLF001 - also undoes a rebinding to a fake tensor
-            if copy is not None and buffer is not None:
-                buffer.copy_(copy)
+            # One that is expanded cannot be written to, and one on the meta device holds nothing.
+            if copy is not None and buffer is not None and not buffer.is_meta and not torch.equal(buffer, copy):
+                with torch.no_grad():
+                    buffer.copy_(copy)

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from onebasin.checkpoint import Source
 from onebasin.errors import OptionError
+from onebasin.matching.activation import Activations as Activations
+from onebasin.matching.activation import activation_similarity as activation_similarity
 from onebasin.matching.checks import comparable
 from onebasin.matching.many import Universe as Universe
 from onebasin.matching.many import match_many as match_many
@@ -16,7 +18,7 @@ from onebasin.parallel import workers
 from onebasin.progress import Report, silent
 from onebasin.symmetry import Matching, Symmetry
 
-__all__ = ["METHODS", "Universe", "match", "match_many"]
+__all__ = ["METHODS", "Activations", "Universe", "activation_similarity", "match", "match_many"]
 
 
 def match(

@@ -15,6 +15,7 @@ from onebasin.report.tables import matching_table as matching_table
 from onebasin.report.tables import network_table as network_table
 from onebasin.report.tables import pin_table as pin_table
 from onebasin.report.tables import symmetry_table as symmetry_table
+from onebasin.report.tables import trial_table as trial_table
 
 __all__ = [
     "ALIGNED",
@@ -32,4 +33,5 @@ __all__ = [
     "save_page",
     "saved_group_chart",
     "symmetry_table",
+    "trial_table",
 ]

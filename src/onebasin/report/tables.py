@@ -77,6 +77,16 @@ def matching_table(matching: Matching) -> Table:
     return _group_table("Reordering", "moved", rows)
 
 
+def trial_table(matching: Matching) -> Table:
+    """What was tried, where the best of several searches was kept."""
+    rows = [
+        (trial.name, f"{trial.objective:,.6g}", str(trial.sweeps), "kept" if trial.objective == best else "")
+        for best in [max((trial.objective for trial in matching.tried), default=0.0)]
+        for trial in (matching.tried if len(matching.tried) > 1 else ())
+    ]
+    return Table("Tried", ("from", "objective", "sweeps", ""), tuple(rows), frozenset({"objective", "sweeps"}))
+
+
 def moved_shares(matching: Matching) -> dict[str, float]:
     """For every group the share, 0 to 1, of its members that are taken from another position."""
     return {

@@ -1,0 +1,83 @@
+"""How the commands search for matchings."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from onebasin import Matching, activation_similarity, match, match_many
+from onebasin.cli.inputs import Subject
+from onebasin.cli.options import Search
+from onebasin.cli.screen import Screen
+from onebasin.errors import OptionError
+
+PAIR = 2
+
+
+def find_matchings(
+    screen: Screen, paths: Sequence[Path], subject: Subject, search: Search, seed: int
+) -> list[Matching]:
+    """Match networks to the first, showing progress.
+
+    Args:
+        screen: shows progress.
+        paths: of the networks, two or more.
+        subject: their symmetry, and the task where one was named.
+        search: how to search.
+        seed: of every random choice.
+
+    Returns:
+        a matching for every network but the first.
+
+    Raises:
+        OptionError: an option is unknown or cannot be had, such as activations without a task.
+        MismatchError: a network does not fit.
+    """
+    if len(paths) == PAIR or search.alpha > 0:
+        return [_pair(screen, paths[0], path, subject, search, seed) for path in paths[1:]]
+    method = "cycle-consistent" if search.match_method == "best" else search.match_method
+    found = match_many(
+        [str(path) for path in paths],
+        subject.symmetry,
+        method,
+        seed,
+        max_sweeps=search.max_sweeps,
+        progress=screen.stage("matching all"),
+    )
+    return [matching.replace(status=found.status, objective=found.objective) for matching in found.matchings[1:]]
+
+
+def _pair(screen: Screen, a: Path, b: Path, subject: Subject, search: Search, seed: int) -> Matching:
+    return match(
+        str(a),
+        str(b),
+        subject.symmetry,
+        search.match_method,
+        seed,
+        activations=_activations(screen, a, b, subject, search) if search.alpha > 0 else None,
+        alpha=search.alpha,
+        normalised=search.normalised,
+        restarts=search.restarts,
+        max_sweeps=search.max_sweeps,
+        progress=screen.stage(f"matching {b.name}"),
+    )
+
+
+def _activations(screen: Screen, a: Path, b: Path, subject: Subject, search: Search) -> Mapping[str, Tensor]:
+    task = subject.task
+    if task is None:
+        raise OptionError("--alpha", expected="0 without a task", found=str(search.alpha), remedy="pass --task")
+    found = activation_similarity(
+        task.build_model(),
+        str(a),
+        str(b),
+        subject.symmetry,
+        task.batches("train"),
+        task.evaluate,
+        args=task.example_inputs(),
+        samples=search.samples,
+        progress=screen.stage(f"activations of {b.name}"),
+    )
+    if found.missing:
+        screen.note(f"no single tensor shows {', '.join(found.missing)}: matched by weights or by what is inside")
+    return found.similarity
