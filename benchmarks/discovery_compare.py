@@ -254,9 +254,7 @@ def row(network: str, tool: str, timeout: float) -> dict[str, object]:
     """The verdict on one tool and network, in a process of its own."""
     command = [sys.executable, __file__, "--one", network, tool]
     try:
-        printed = subprocess.run(  # noqa: S603 - our own command
-            command, check=True, capture_output=True, text=True, timeout=timeout
-        )
+        printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         return {"verdict": "slow"}
     except subprocess.CalledProcessError as error:

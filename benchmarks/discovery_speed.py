@@ -112,7 +112,7 @@ def main() -> None:
     print(f"{'model':<14}{'groups':>8}{'log_order':>14}{'seconds':>10}{'bar':>7}{'again':>8}{'GiB':>8}{'bar':>6}")
     for name, (_, seconds, gib) in MODELS.items():
         command = [sys.executable, __file__, "--one", name]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own command
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(printed.stdout)
         bar = "" if gib is None else f"{gib:g}"
         print(

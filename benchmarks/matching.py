@@ -5,11 +5,11 @@
     python benchmarks/matching.py toy [--seeds 50]
     python benchmarks/matching.py memory
 
-`time` matches independent networks (kernels N(0, 1/fan_in), gains 1, biases 0, float32) and a planted ResNet-50. Each of
-our figures is the first call in a fresh process, CPU seconds of all threads. With `--reference`, a checkout of
-git-re-basin, its own `weight_matching` runs on the same weights, warm (second call), by a PYTHON that has JAX and SciPy.
-`planted` adds noise of 4 standard deviations of each tensor to a reordered ResNet-20 x4; `toy` is a residual stream that
-only all-ones weights anchor; `memory` is the peak above the two networks loaded.
+`time` matches independent networks (kernels N(0, 1/fan_in), gains 1, biases 0, float32) and a planted ResNet-50.
+Each of our figures is the first call in a fresh process, CPU seconds of all threads. With `--reference`, a checkout
+of git-re-basin, its own `weight_matching` runs on the same weights, warm (second call), by a PYTHON that has JAX and
+SciPy. `planted` adds noise of 4 standard deviations of each tensor to a reordered ResNet-20 x4; `toy` is a residual
+stream that only all-ones weights anchor; `memory` is the peak above the two networks loaded.
 """
 
 import argparse

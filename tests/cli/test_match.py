@@ -20,7 +20,8 @@ def test_matching_and_aligned_network_are_written(files: Files, run: Run, tmp_pa
     assert result.exit_code == 0
     assert result.stderr == ""
     assert "proved on the model: max relative error" in result.stdout
-    assert "converged" in result.stdout
+    assert "100.00 % of its upper bound" in result.stdout
+    assert "optimal" in result.stdout
     assert f"written: {out}" in result.stdout
     a, b = open_checkpoint(files.a), open_checkpoint(aligned)
     assert list(b) == list(a)
@@ -48,14 +49,26 @@ def test_json_is_the_matching(files: Files, run: Run, tmp_path: Path) -> None:
     saved = Matching.load(out)
     assert found["objective"] == saved.objective
     assert found["objective"] > found["objective_before"] == saved.history[0]
-    assert (found["method"], found["seed"], found["status"]) == ("weight", 7, "converged")
+    assert (found["method"], found["seed"], found["status"]) == ("best", 7, "converged")
+    assert found["bound"] == saved.bound >= found["objective"]
+    assert [trial["name"] for trial in found["tried"]] == ["the identity", "annealing", "reheating 1"]
     assert set(found["moved"]) == set(saved.symmetry.groups)
     assert found["verification"] == {"verified": False, "reason": "no model given"}
 
 
+def test_activations_are_compared(files: Files, run: Run) -> None:
+    """With a share of activations the task's data is run through both networks; without a task that is refused."""
+    both = ("match", files.a, files.b, "--activations", 1, "--match-method", "weight")
+    result = run(*both, "--task", files.task, "--activation-samples", 32)
+
+    assert result.exit_code == 0
+    assert "100.00 % of its upper bound" in result.stdout
+    assert run(*both, "--symmetry", files.symmetry).exit_code == 2
+
+
 def test_limit_of_sweeps_is_said(files: Files, run: Run) -> None:
     """A search that stopped at its limit is no failure, but the output says what to do."""
-    result = run("match", files.a, files.b, "--symmetry", files.symmetry, "--max-sweeps", 1)
+    result = run("match", files.a, files.c, "--symmetry", files.symmetry, "--match-method", "weight", "--max-sweeps", 1)
 
     assert result.exit_code == 0
     assert "raise max_sweeps to go on" in result.stdout

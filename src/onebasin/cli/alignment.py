@@ -10,8 +10,8 @@ from torch import Tensor
 from onebasin import Matching, Status
 from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.inputs import Source, Subject, find_subject
-from onebasin.cli.options import Search
 from onebasin.cli.screen import Screen
+from onebasin.cli.search import Search
 from onebasin.cli.searching import find_matchings
 from onebasin.errors import OptionError
 

@@ -10,16 +10,9 @@ from onebasin import Matching, Status, save_checkpoint
 from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.inputs import Source, Subject, check_inputs, check_target, find_subject
 from onebasin.cli.options import (
-    AlphaOption,
     DataRootOption,
     JsonOption,
-    MatchMethodOption,
-    NormalisedOption,
-    RestartsOption,
-    SamplesOption,
-    Search,
     SeedOption,
-    SweepsOption,
     SymmetryOption,
     TaskOption,
     ThreadsOption,
@@ -27,15 +20,18 @@ from onebasin.cli.options import (
     VerifyOption,
 )
 from onebasin.cli.screen import Screen, session
+from onebasin.cli.search import Search, with_search_options
 from onebasin.cli.searching import find_matchings
 from onebasin.report import matching_table, trial_table
 from onebasin.report.table import percent
 from onebasin.report.tables import moved_shares
 
 
+@with_search_options
 def match(
     a: Annotated[Path, typer.Argument(metavar="A", help="The reference: a checkpoint of any supported format.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="The network to be reordered, of the same architecture.")],
+    search: Search,
     task: TaskOption = None,
     data_root: DataRootOption = None,
     symmetry: SymmetryOption = None,
@@ -47,12 +43,6 @@ def match(
         Path | None,
         typer.Option("--write-b", metavar="FILE", help="Save B reordered, packed as B is.", show_default=False),
     ] = None,
-    match_method: MatchMethodOption = Search.match_method,
-    alpha: AlphaOption = Search.alpha,
-    normalised: NormalisedOption = Search.normalised,
-    restarts: RestartsOption = Search.restarts,
-    max_sweeps: SweepsOption = Search.max_sweeps,
-    samples: SamplesOption = Search.samples,
     proving: VerifyOption = True,
     trials: TrialsOption = 3,
     seed: SeedOption = 0,
@@ -61,7 +51,8 @@ def match(
 ) -> None:
     """Reorder the units of B so that its weights, or activations, match those of A.
 
-    Several searches are made and the best is kept; how far it is from an upper bound is shown with it. What B computes stays the same; with a task that is proved on its model before anything is written.
+    Several searches are made and the best is kept; how far it is from an upper bound is shown with it. What B computes
+    stays the same; with a task that is proved on its model before anything is written.
 
     \b
     Examples:
@@ -76,7 +67,6 @@ def match(
         check_target("--write-b", write_b, (a, b), checkpoint=True)
         check_inputs([a, b])
         subject = find_subject(screen, Source(task, data_root, symmetry, proving, trials, seed)).require()
-        search = Search(match_method, alpha, normalised, restarts, max_sweeps, samples)
         matching = find_matchings(screen, [a, b], subject, search, seed)[0]
         if out is not None:
             matching.save(out)

@@ -8,19 +8,13 @@ import typer
 from onebasin.cli.method_options import ALL, checked, with_method_options
 from onebasin.cli.options import (
     SAMPLES,
-    AlphaOption,
     BatchNormOption,
     DataRootOption,
     JsonOption,
     MatchingsOption,
-    MatchMethodOption,
-    NormalisedOption,
-    RestartsOption,
     SamplesOption,
-    Search,
     SeedOption,
     SplitOption,
-    SweepsOption,
     SymmetryOption,
     TaskOption,
     ThreadsOption,
@@ -28,6 +22,7 @@ from onebasin.cli.options import (
 )
 from onebasin.cli.recipe import DTYPES, Alignment, Recipe
 from onebasin.cli.screen import session
+from onebasin.cli.search import Search, with_search_options
 
 ModelsArgument = Annotated[
     list[Path], typer.Argument(metavar="A B", help="Checkpoints of one architecture, two or more; one with --base.")
@@ -69,10 +64,12 @@ ShardOption = Annotated[
 
 
 @with_method_options
+@with_search_options
 def merge(
     models: ModelsArgument,
     out: OutOption,
     parameters: dict[str, object],
+    search: Search,
     base: BaseOption = None,
     method: MethodOption = "mean",
     task: TaskOption = None,
@@ -86,11 +83,6 @@ def merge(
     evaluating: EvaluateOption = True,
     dtype: DtypeOption = None,
     max_shard_size: ShardOption = None,
-    match_method: MatchMethodOption = Search.match_method,
-    alpha: AlphaOption = Search.alpha,
-    normalised: NormalisedOption = Search.normalised,
-    restarts: RestartsOption = Search.restarts,
-    max_sweeps: SweepsOption = Search.max_sweeps,
     proving: VerifyOption = True,
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
@@ -115,7 +107,6 @@ def merge(
         from onebasin.cli.merging import carry_out
 
         wanted = base is None if aligning is None else aligning
-        search = Search(match_method, alpha, normalised, restarts, max_sweeps, samples)
         recipe = Recipe(
             parents=tuple(models),
             base=base,

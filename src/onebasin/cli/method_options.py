@@ -1,12 +1,12 @@
 """The parameters of all merge methods as options of a command: one table, read from the methods themselves."""
 
-import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
+from onebasin.cli.bundle import bundled
 from onebasin.errors import OptionError
 from onebasin.merging.data import NETWORK_METHODS
 from onebasin.merging.method import Described, Parameter
@@ -37,26 +37,8 @@ def _parameters() -> dict[str, Parameter]:
 PARAMETERS = _parameters()
 
 
-def with_method_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose argument `parameters` becomes one option for every parameter of a method.
-
-    Those that are given arrive in it by name; numbers for every model are parsed.
-    """
-    signature = inspect.signature(command)
-    rows = list(signature.parameters.values())
-    place = next(number for number, row in enumerate(rows) if row.name == "parameters")
-    rows[place : place + 1] = [_option(parameter) for parameter in PARAMETERS.values()]
-    rows = [row.replace(kind=inspect.Parameter.KEYWORD_ONLY) for row in rows]
-
-    @functools.wraps(command)
-    def wrapper(**arguments: Any) -> None:  # noqa: ANN401 - whatever the options give
-        given = {name: arguments.pop(name) for name in PARAMETERS}
-        command(**arguments, parameters={name: value for name, value in given.items() if value is not None})
-
-    del wrapper.__wrapped__  # the signature is another
-    vars(wrapper)["__signature__"] = signature.replace(parameters=rows)
-    wrapper.__annotations__ = {row.name: row.annotation for row in rows}
-    return wrapper
+def _given(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def checked(method: str, given: Mapping[str, object], seed: int) -> dict[str, object]:
@@ -105,3 +87,10 @@ def _option(parameter: Parameter) -> inspect.Parameter:
     return inspect.Parameter(
         parameter.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
+
+
+with_method_options = bundled("parameters", [_option(parameter) for parameter in PARAMETERS.values()], _given)
+"""A command whose argument `parameters` becomes one option for every parameter of a method.
+
+Those that are given arrive in it by name; numbers for every model are parsed.
+"""

@@ -1,6 +1,5 @@
 """Options that several commands share."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -52,58 +51,15 @@ SamplesOption = Annotated[
         "--samples",
         metavar="N",
         min=1,
-        help="Training samples to re-estimate BatchNorm from, and to compare activations on.",
+        help="Training samples to re-estimate BatchNorm's statistics from.",
     ),
 ]
 PointsOption = Annotated[int, typer.Option("--points", metavar="N", min=3, help="Points on the line, ends included.")]
-SweepsOption = Annotated[
-    int, typer.Option("--max-sweeps", metavar="N", min=1, help="Passes over all groups before giving up.")
-]
-
-MatchMethodOption = Annotated[
-    str,
-    typer.Option(
-        "--match-method",
-        metavar="METHOD",
-        help="How to search: best, weight, anneal or frank-wolfe; for three networks or more "
-        "cycle-consistent (best), frank-wolfe, merge-many or hierarchical.",
-    ),
-]
-AlphaOption = Annotated[
-    float,
-    typer.Option(
-        "--alpha",
-        metavar="SHARE",
-        min=0,
-        max=1,
-        help="Share of activations in what is compared: 0 weights only, 1 activations only. Above 0 it needs a task "
-        "with data.",
-    ),
-]
-NormalisedOption = Annotated[
-    bool, typer.Option("--normalised", help="Bring every tensor to unit variance before weights are compared.")
-]
-RestartsOption = Annotated[
-    int, typer.Option("--restarts", metavar="N", min=0, help="For best: how often the best so far is heated up again.")
-]
 
 SAMPLES = 5000
 """Enough for means and variances of channels, few enough for every point of a path."""
-SWEEPS = 100
 POINTS = 25
 """An odd number, so that one point is the average."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """How matchings are searched for; the options of these names."""
-
-    match_method: str = "best"
-    alpha: float = 0.0
-    normalised: bool = False
-    restarts: int = 1
-    max_sweeps: int = SWEEPS
-    samples: int = SAMPLES
 
 
 class BatchNorm(StrEnum):

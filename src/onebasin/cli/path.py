@@ -15,26 +15,21 @@ from onebasin.cli.options import (
     POINTS,
     SAMPLES,
     TASK,
-    AlphaOption,
     BatchNorm,
     BatchNormOption,
     DataRootOption,
     JsonOption,
     MatchingOption,
-    MatchMethodOption,
-    NormalisedOption,
     PointsOption,
-    RestartsOption,
     SamplesOption,
-    Search,
     SeedOption,
     SplitOption,
-    SweepsOption,
     SymmetryOption,
     ThreadsOption,
     VerifyOption,
 )
 from onebasin.cli.screen import Screen, session
+from onebasin.cli.search import Search, with_search_options
 from onebasin.cli.versions import versions
 from onebasin.merging.batchnorm import batchnorm_layers
 from onebasin.merging.loading import load_into
@@ -49,10 +44,12 @@ OutOption = Annotated[
 ]
 
 
+@with_search_options
 def path(
     a: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint: where the line begins.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="A checkpoint of the same architecture: where it ends.")],
     task: Annotated[str, TASK],
+    search: Search,
     data_root: DataRootOption = None,
     symmetry: SymmetryOption = None,
     matching: MatchingOption = None,
@@ -63,11 +60,6 @@ def path(
     batchnorm: BatchNormOption = None,
     samples: SamplesOption = SAMPLES,
     out: OutOption = None,
-    match_method: MatchMethodOption = Search.match_method,
-    alpha: AlphaOption = Search.alpha,
-    normalised: NormalisedOption = Search.normalised,
-    restarts: RestartsOption = Search.restarts,
-    max_sweeps: SweepsOption = Search.max_sweeps,
     proving: VerifyOption = True,
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
@@ -97,7 +89,6 @@ def path(
         wanted = [name for name, chosen in ((NAIVE, naive), (ALIGNED, aligned)) if chosen] or [NAIVE, ALIGNED]
         found = None
         if ALIGNED in wanted:
-            search = Search(match_method, alpha, normalised, restarts, max_sweeps, samples)
             found = align(screen, [a, b], source, [matching] if matching else (), search=search)
         measurement = Measurement(loaded, split, points, repair, samples)
         ends: dict[str, Network] = {NAIVE: str(b)}

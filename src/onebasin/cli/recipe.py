@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from onebasin.cli.options import Search
+from onebasin.cli.search import Search
 from onebasin.errors import CheckpointError, OptionError
 from onebasin.files import write_text
 from onebasin.merging.method import unknown
@@ -192,11 +192,11 @@ TOP = {
 """The keys of a recipe and what they hold."""
 SEARCH = {
     "match_method": "text",
-    "alpha": "share",
+    "activations": "share",
+    "activation_samples": "number",
     "normalised": "flag",
     "restarts": "number",
     "max_sweeps": "number",
-    "samples": "number",
 }
 ALIGN = {"symmetry": "path", "matching": "paths", "verify": "flag", **SEARCH}
 EVALUATE = {"split": "text"}

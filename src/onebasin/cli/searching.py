@@ -7,8 +7,8 @@ from torch import Tensor
 
 from onebasin import Matching, activation_similarity, match, match_many
 from onebasin.cli.inputs import Subject
-from onebasin.cli.options import Search
 from onebasin.cli.screen import Screen
+from onebasin.cli.search import Search
 from onebasin.errors import OptionError
 
 PAIR = 2
@@ -33,7 +33,7 @@ def find_matchings(
         OptionError: an option is unknown or cannot be had, such as activations without a task.
         MismatchError: a network does not fit.
     """
-    if len(paths) == PAIR or search.alpha > 0:
+    if len(paths) == PAIR or search.activations > 0:
         return [_pair(screen, paths[0], path, subject, search, seed) for path in paths[1:]]
     method = "cycle-consistent" if search.match_method == "best" else search.match_method
     found = match_many(
@@ -54,8 +54,8 @@ def _pair(screen: Screen, a: Path, b: Path, subject: Subject, search: Search, se
         subject.symmetry,
         search.match_method,
         seed,
-        activations=_activations(screen, a, b, subject, search) if search.alpha > 0 else None,
-        alpha=search.alpha,
+        activations=_activations(screen, a, b, subject, search) if search.activations > 0 else None,
+        alpha=search.activations,
         normalised=search.normalised,
         restarts=search.restarts,
         max_sweeps=search.max_sweeps,
@@ -66,7 +66,9 @@ def _pair(screen: Screen, a: Path, b: Path, subject: Subject, search: Search, se
 def _activations(screen: Screen, a: Path, b: Path, subject: Subject, search: Search) -> Mapping[str, Tensor]:
     task = subject.task
     if task is None:
-        raise OptionError("--alpha", expected="0 without a task", found=str(search.alpha), remedy="pass --task")
+        raise OptionError(
+            "--activations", expected="0 without a task", found=str(search.activations), remedy="pass --task"
+        )
     found = activation_similarity(
         task.build_model(),
         str(a),
@@ -75,7 +77,7 @@ def _activations(screen: Screen, a: Path, b: Path, subject: Subject, search: Sea
         task.batches("train"),
         task.evaluate,
         args=task.example_inputs(),
-        samples=search.samples,
+        samples=search.activation_samples,
         progress=screen.stage(f"activations of {b.name}"),
     )
     if found.missing:

@@ -25,8 +25,8 @@ def comparable(models: Sequence[Source], symmetry: Symmetry) -> list[Mapping[str
         check_finite(params, label, infinity=True)
         moving = {n: t for n, t in params.items() if any(layout.groups for layout in symmetry.layouts[n])}
         check_finite(moving, label)
-        for name in params.keys() & states[0].keys():
-            if states[0][name].dtype != params[name].dtype:
+        for name in symmetry.layouts:
+            if name in params and name in states[0] and states[0][name].dtype != params[name].dtype:
                 raise MismatchError(
                     f"{label}: {name}",
                     expected=f"{states[0][name].dtype}, as in {labels[0]}",
