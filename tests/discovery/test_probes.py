@@ -400,6 +400,24 @@ def test_a_call_that_fails_leaves_nothing_behind() -> None:
     assert seen == ["0.weight"]
 
 
+def test_an_interrupted_call_leaves_nothing_behind() -> None:
+    """Ctrl-C inside the model ends the watch, and no switch is left turned."""
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        if len(x) > 4:
+            raise KeyboardInterrupt
+        return self.b(torch.relu(self.a(x)))
+
+    model, x = Net(forward, a=nn.Linear(6, 8), b=nn.Linear(8, 3)), torch.randn(4, 6)
+    probes = find_probes(model, ob.discover(model, (x,)), (x,))
+    switches = _switches()
+
+    with pytest.raises(KeyboardInterrupt), watch(model, probes, lambda *_: None):
+        model(torch.randn(5, 6))
+
+    assert _switches() == switches
+
+
 def test_a_model_that_calls_itself() -> None:
     """Only the outermost call counts as a forward pass."""
 

@@ -35,6 +35,8 @@ from onebasin.symmetry import Symmetry
 
 # What only rearranges entries has been seen before; but recurrent layers join their steps, and nothing else does.
 _JOINS = frozenset({"aten::cat", "aten::stack"})
+# Products of stacks of matrices fold the batch into the stack: seen from a batch of one it is not there.
+_FOLDS = frozenset({"aten::bmm", "aten::baddbmm"})
 _MAKES_CONSTANTS = RULES["aten::empty"]
 
 
@@ -147,9 +149,13 @@ def find_probes(
         candidates = list(_candidates(model, symmetry, args, dict(kwargs or {}), fused=True))
     found: dict[str, Probe] = {}
     for probe in candidates:
-        if probe.group not in found or probe.samples >= found[probe.group].samples:
+        if probe.group not in found or _worth(probe) >= _worth(found[probe.group]):
             found[probe.group] = probe
     return {name: found[name] for name in symmetry.groups if name in found}
+
+
+def _worth(probe: Probe) -> tuple[bool, int]:
+    return probe.place.operation not in _FOLDS, probe.samples
 
 
 def _candidates(
@@ -228,6 +234,7 @@ def watch(model: nn.Module, probes: Mapping[str, Probe], callback: Callable[[str
     try:
         yield
     finally:
+        watcher.close()
         for hook in hooks:
             hook.remove()
 
@@ -254,11 +261,16 @@ class _Watcher(Follower):
             self._stack.enter_context(_attention(fused=self._fused))
             self._stack.enter_context(self.following(departures=False))
 
+    def close(self) -> None:
+        """Stop following; a call that was interrupted from outside has not come to its end."""
+        self._depth = 0
+        self._stack.close()
+
     def end(self, _: nn.Module, __: object, outputs: object) -> None:
         """The model returns, or fails and has no outputs."""
         self._depth -= 1
         if self._depth == 0:
-            self._stack.close()
+            self.close()
             for key, probes in self._wanted.items() if outputs is not None else ():
                 self._check_times(probes[0], self._seen[key])
 

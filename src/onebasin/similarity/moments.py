@@ -71,7 +71,7 @@ class CrossMoments:
             n = chunk_a.shape[1]
             if n:
                 (mean_a, rest_a), (mean_b, rest_b) = _centred(chunk_a), _centred(chunk_b)
-                squares = [rest.square().sum(1, dtype=torch.float64) for rest in (rest_a, rest_b)]
+                squares = [torch.linalg.vector_norm(rest, dim=1).double().square() for rest in (rest_a, rest_b)]
                 self._add(n, (mean_a, mean_b, *squares), rest_a @ rest_b.mT)
 
     def merge(self, other: Self) -> Self:
@@ -154,11 +154,12 @@ class CrossMoments:
 
 
 def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of every row in float64, and the rows without it in their own precision, at least float32.
+    """The mean of every row as float64, and the rows without it in their own precision, at least float32.
 
-    Rows are taken relative to their first entry: constant ones give exactly zero.
+    Rows are taken relative to their first entry: constant ones give exactly zero. What rounding leaves of the mean in
+    the rows enters the products only squared.
     """
     wide = x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
     rest = wide - wide[:, :1]
-    mean = rest.mean(1, dtype=torch.float64)
-    return wide[:, 0].double() + mean, rest - mean.to(rest.dtype)[:, None]
+    mean = rest.mean(1)
+    return wide[:, 0].double() + mean.double(), rest.sub_(mean[:, None])
