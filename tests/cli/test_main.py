@@ -60,11 +60,11 @@ except SystemExit:
 
 
 def test_unknown_command_is_told_with_the_nearest(run: Run) -> None:
-    """A command that does not exist is a usage error."""
+    """A command that does not exist is a usage error, which tells the nearest one that does."""
     result = run("marge")
 
     assert result.exit_code == 2
-    assert "No such command 'marge'" in result.stderr
+    assert "No such command 'marge'. Did you mean 'merge'?" in result.stderr
 
 
 def test_version_is_shown(run: Run) -> None:
