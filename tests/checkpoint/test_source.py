@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from checkpoint.states import assert_same, small_state
-from onebasin.checkpoint import check_finite, load_params, save_checkpoint
+from onebasin.checkpoint import as_given, check_finite, load_params, open_checkpoint, save_checkpoint, specs
 from onebasin.checkpoint.source import CHUNK
 from onebasin.errors import CheckpointError, MismatchError, OptionError
 
@@ -103,3 +104,35 @@ def test_finite_numbers_pass() -> None:
     params = {"e": torch.empty(0), "i": torch.tensor(3), "b": torch.tensor(True), "f": torch.tensor(1e38)}
 
     check_finite({**params, **small_state()}, "a")
+
+
+def test_arrays_are_seen_as_tensors() -> None:
+    """NumPy arrays by name become tensors when asked for, sharing memory where they may be written to."""
+    arrays = {"w": np.ones((2, 3), dtype=np.float32), "fixed": np.arange(3.0)}
+    arrays["fixed"].setflags(write=False)
+    found = load_params(arrays)
+
+    assert list(found) == ["w", "fixed"]
+    assert found["w"].data_ptr() == arrays["w"].ctypes.data
+    assert found["fixed"].tolist() == [0.0, 1.0, 2.0]
+    back = as_given(arrays, {"w": found["w"], "new": torch.ones(2)})
+    assert [type(array) for array in back.values()] == [np.ndarray, np.ndarray]
+    tensors = {"w": torch.ones(1)}
+    assert as_given({"w": torch.ones(1)}, tensors) is tensors
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.array([None]), np.ones(2, dtype=">f4"), np.arange(4)[::-1]])
+def test_arrays_that_torch_cannot_hold_are_named(array: np.ndarray) -> None:
+    """Texts, objects, foreign byte orders and negative steps are an error of that array."""
+    with pytest.raises(MismatchError, match=r"^w: expected an array of numbers that torch can hold, found dtype"):
+        load_params({"w": array})["w"]
+
+
+def test_specs_do_not_read_data(tmp_path: Path) -> None:
+    """Shape and dtype are those of the header, and tell what can be averaged and how many bytes it has."""
+    save_checkpoint({"w": torch.ones(2, 3).half(), "n": torch.tensor(3)}, tmp_path / "m.safetensors")
+    found = specs(open_checkpoint(tmp_path / "m.safetensors"))
+
+    assert found == {"w": ((2, 3), torch.float16), "n": ((), torch.int64)}
+    assert (found["w"].averages, found["w"].nbytes, found["n"].averages) == (True, 12, False)
+    assert specs({"w": torch.ones(4)})["w"] == ((4,), torch.float32)

@@ -1,5 +1,6 @@
 """The command by itself: help, version, streams, and the same bytes from the same seed."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -8,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cli.networks import Files, Run
+from onebasin.cli import COMMANDS as COMMANDS_AND_LINES
 
-COMMANDS = ("demo", "inspect", "match", "merge", "path", "run")
+COMMANDS = tuple(COMMANDS_AND_LINES)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -30,6 +32,39 @@ def test_help_lists_the_commands(run: Run) -> None:
     lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.split()[:1]}
     assert set(COMMANDS) <= set(lines)
     assert all(lines[command].endswith(".") and "..." not in lines[command] for command in COMMANDS)
+
+
+def test_list_of_commands_says_what_they_say() -> None:
+    """The first line of a command's help is that of the list, which does not load the command."""
+    for name, line in COMMANDS_AND_LINES.items():
+        function = getattr(importlib.import_module(f"onebasin.cli.{name}"), name)
+        assert (function.__doc__ or "").splitlines()[0] == line
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["merge", "--help"], ["run", "--help"], ["merge", "a"]]
+)
+def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
+    """Help, the version and usage errors come without loading torch, SciPy or a YAML reader."""
+    script = f"""
+import sys
+from onebasin.cli import app
+try:
+    app({arguments!r})
+except SystemExit:
+    print(sorted({{"torch", "scipy", "yaml", "numpy"}} & set(sys.modules)))
+"""
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
+def test_unknown_command_is_told_with_the_nearest(run: Run) -> None:
+    """A command that does not exist is a usage error, which tells the nearest one that does."""
+    result = run("marge")
+
+    assert result.exit_code == 2
+    assert "No such command 'marge'. Did you mean 'merge'?" in result.stderr
 
 
 def test_version_is_shown(run: Run) -> None:

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from merging import papers
-from onebasin import merge
+from onebasin import Symmetry, match, merge
 from onebasin.merging import METHODS
 from onebasin.merging.arithmetic import breadcrumbs, dare_linear, dare_ties, task_arithmetic, ties
 from onebasin.merging.average import lerp, mean, slerp
@@ -370,6 +370,21 @@ def test_arrays_give_arrays() -> None:
     assert isinstance(merged["n"], np.ndarray)
     expected = ties(rows[:2], rows[2])
     assert np.array_equal(merged["w"], expected.numpy())
+
+
+def test_arrays_are_matched_and_merged_by_a_symmetry_alone() -> None:
+    """With a symmetry written down, arrays need no module: a reordered network is matched, moved back and merged."""
+    groups = {"h": {"size": 6}}
+    layouts = {"w": ["h", "4"], "v": ["2", "h"]}
+    symmetry = Symmetry.from_json({"format": "onebasin-symmetry/1", "groups": groups, "tensors": layouts}, "s.json")
+    generator = np.random.default_rng(0)
+    a = {"w": generator.normal(size=(6, 4)), "v": generator.normal(size=(2, 6))}
+    b = symmetry.random(1).apply(a)
+    moved = match(a, b, symmetry).apply(b)
+
+    assert isinstance(b["w"], np.ndarray)
+    assert not np.array_equal(b["w"], a["w"])
+    assert all(np.array_equal(array, a[name]) for name, array in merge([a, moved]).items())
 
 
 def test_methods_can_be_called_on_tensors() -> None:

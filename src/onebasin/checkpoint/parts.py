@@ -45,8 +45,8 @@ def open_part(path: Path, suffix: str | None = None) -> "Part":
     Raises:
         CheckpointError: the file is missing, unreadable, damaged, or not of the format its suffix says.
     """
-    kind = kind_of(path, suffix)
     start = read_start(path)
+    kind = kind_of(path, suffix)
     if kind == SAFETENSORS:
         return SafetensorsPart(path)
     return PicklePart(path, mmap=start.startswith(ZIP_START))

@@ -9,7 +9,7 @@ import importlib
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from onebasin.cli.versions import versions
 
@@ -35,13 +35,13 @@ which is imported when the command is called: torch takes longer to load than th
 class LazyGroup(TyperGroup):
     """Commands that are imported when they are called."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - as the class above declares it
-        """The names, in their order."""
-        return list(COMMANDS)
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - passed on
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=line) for name, line in COMMANDS.items()}
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - as the class above declares it
         """Import a command; None if there is none of that name."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.commands:
             return None
         single = typer.Typer(**PLAIN)
         function = getattr(importlib.import_module(f"onebasin.cli.{cmd_name}"), cmd_name)
@@ -51,7 +51,7 @@ class LazyGroup(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - as the class above declares it
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, command.help or "") for name, command in self.commands.items()])
 
 
 app = typer.Typer(name="onebasin", cls=LazyGroup, no_args_is_help=True, context_settings=SETTINGS, **PLAIN)

@@ -153,11 +153,12 @@ def _arranged(models: list[_Model], base: str | None, method: Translation) -> li
     """The models in our order: the base begins the arc; where it is what others differ from, it is no model."""
     if method.method == "slerp":
         others = [model for model in models if model.path != base]
-        if base is None or len(others) + 1 != len(models):
+        ends = [model for model in models if model.path == base] or [_Model(base or "", {})]
+        if base is None or (len(others), len(ends)) != (1, 1):
             raise OptionError(
                 "base_model", expected="one of the two models", found=repr(base), remedy="name the one that t=0 gives"
             )
-        return [*(model for model in models if model.path == base), *others]
+        return [*ends, *others]
     if "lambda" in method.names:
         if base is None:
             raise OptionError("base_model", expected="the common ancestor", found="none", remedy="add it")
