@@ -37,7 +37,7 @@ from onebasin.json_file import read_json
 from strategies import written
 
 CORE = ("layout", "permutation", "symmetry", "symmetry_json", "apply", "json_file")
-CORE_FOLDERS = ("assignment", "similarity", "matching", "merging", "connectivity")
+CORE_FOLDERS = ("assignment", "similarity", "matching", "merging", "correction", "connectivity")
 
 H, U = AxisGroup("h", 2), AxisGroup("u", 3, ("h",))
 S = written([H, U], {"w": "h*u", "v": "4"})

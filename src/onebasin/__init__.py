@@ -19,7 +19,7 @@ from onebasin.layout import AxisGroup as AxisGroup
 from onebasin.layout import AxisLayout as AxisLayout
 from onebasin.matching import match as match
 from onebasin.merging import merge as merge
-from onebasin.merging import reestimate_batchnorm as reestimate_batchnorm
+from onebasin.correction import reestimate_batchnorm as reestimate_batchnorm
 from onebasin.permutation import Permutation as Permutation
 from onebasin.progress import Progress as Progress
 from onebasin.symmetry import AxisRef as AxisRef

@@ -10,7 +10,7 @@ from onebasin import reestimate_batchnorm
 from onebasin.cli.inputs import Source, seeded
 from onebasin.cli.screen import Screen
 from onebasin.errors import MismatchError, TaskError
-from onebasin.merging.batchnorm import batchnorm_layers
+from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.tasks import ImageTask, Task, averages
 
 Params = Mapping[str, Tensor]

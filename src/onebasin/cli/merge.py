@@ -38,7 +38,7 @@ from onebasin.cli.screen import Screen, session
 from onebasin.cli.versions import versions
 from onebasin.errors import OptionError
 from onebasin.merging import METHODS
-from onebasin.merging.batchnorm import batchnorm_layers
+from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.report import network_table
 from onebasin.tasks import Task
 from onebasin.tasks.protocol import check_split

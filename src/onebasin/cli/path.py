@@ -33,7 +33,7 @@ from onebasin.cli.options import (
 )
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.versions import versions
-from onebasin.merging.batchnorm import batchnorm_layers
+from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.report import ALIGNED, NAIVE, Paths
 from onebasin.tasks.protocol import check_split
 

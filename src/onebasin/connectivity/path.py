@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from onebasin.checkpoint import Checkpoint, Source, load_params
 from onebasin.errors import CheckpointError, MismatchError, OptionError
 from onebasin.json_file import read_json, write_json
-from onebasin.merging import reestimate_batchnorm
+from onebasin.correction import reestimate_batchnorm
 from onebasin.merging.average import lerp, round_once
-from onebasin.merging.batchnorm import Evaluate, batchnorm_layers
+from onebasin.correction.batchnorm import Evaluate, batchnorm_layers
 from onebasin.modes import in_mode
 from onebasin.progress import Progress, Report, silent
 

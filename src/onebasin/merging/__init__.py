@@ -1,4 +1,4 @@
-"""Make one network out of several that lie in the same coordinates, and repair what averaging damages."""
+"""Make one network out of several that lie in the same coordinates."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,8 @@ from torch import Tensor
 from onebasin.checkpoint import Source, check_finite, load_params, tied_names
 from onebasin.errors import MismatchError, OptionError
 from onebasin.merging.average import lerp, mean
-from onebasin.merging.batchnorm import reestimate_batchnorm as reestimate_batchnorm
 
-__all__ = ["METHODS", "merge", "reestimate_batchnorm"]
+__all__ = ["METHODS", "merge"]
 
 METHODS = {"mean": mean, "lerp": lerp}
 """The merge methods by name; each combines one tensor of every model, given normalised weights."""
