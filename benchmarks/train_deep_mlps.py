@@ -1,11 +1,11 @@
-"""Train deep plain MLPs from several seeds, in the setting of REPAIR (Jordan et al. 2023), for measurements of correction.
+"""Train deep plain MLPs from several seeds, in the setting of REPAIR (Jordan et al. 2023), to measure corrections.
 
     python benchmarks/train_deep_mlps.py --data-root DIR --out DIR --task mnist --width 128 --depths 5 10 20
 
 SGD with momentum 0.9, batches of 1,000, 50 epochs, no weight decay; the learning rate rises linearly to 0.05 within 5
 epochs and falls linearly to 0. All 60,000 training images. He's initialisation, biases 0: PyTorch's own lets the signal
-of 20 layers fade. Each run gives `{task}_{depth}x{width}_seed{K}.safetensors`, whose metadata holds the test accuracy; a
-file that is there already is skipped.
+of 20 layers fade. Each run gives `{task}_{depth}x{width}_seed{K}.safetensors`, whose metadata holds the test accuracy;
+a file that is there already is skipped.
 """
 
 import argparse

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from onebasin.correction.rows import weights
-from onebasin.correction.sites import Site
+from onebasin.correction.site import Site
 from onebasin.merging.average import round_once
 
 Params = Mapping[str, Tensor]
@@ -70,27 +70,42 @@ def unfolded(site: Site, params: Params, W: Tensor, b: Tensor, moments: tuple[Te
     return changed
 
 
-def scaled(site: Site, params: Params, gain: Tensor, shift: Tensor | None) -> dict[str, Tensor]:
-    """The tensors after which a site gives `gain * y + shift` for every output y it gave.
+def scaled(site: Site, params: Params, gain: Tensor, shift: Tensor) -> dict[str, Tensor]:
+    """The tensors after which a site gives `gain * y + shift` where it gave y.
+
+    A site with neither bias nor norm cannot be shifted: its weights are scaled, and the shift is left out.
 
     Args:
         site: the linear layer.
         params: the tensors so far.
         gain: `[groups, out]`, float64.
-        shift: `[groups, out]`, float64; None to scale the weights and leave what is added to the output alone.
+        shift: `[groups, out]`, float64.
     """
-    if site.norm is not None and site.norm.weight is not None and site.norm.bias is not None and shift is not None:
-        beta = _optional(params, site.norm.bias, 0.0, gain)
-        gamma = _optional(params, site.norm.weight, 1.0, gain)
+    norm = site.norm
+    if norm is not None and norm.weight is not None and norm.bias is not None:
+        gamma, beta = params[norm.weight], params[norm.bias]
         return {
-            site.norm.weight: _like(gamma * gain, params[site.norm.weight]),
-            site.norm.bias: _like(beta * gain + shift, params[site.norm.bias]),
+            norm.weight: _like(gamma.double() * gain.reshape(-1), gamma),
+            norm.bias: _like(beta.double() * gain.reshape(-1) + shift.reshape(-1), beta),
         }
     changed = {site.name: _with(params[site.name], site.entries, weights(site, params) * gain[:, None])}
-    if site.bias is not None and site.norm is None and shift is not None:
-        bias = _bias(site, params, gain[:, None])
-        changed[site.bias.name] = _with(params[site.bias.name], site.bias.entries, bias * gain + shift)
+    if site.bias is not None:
+        bias = _bias(site, params, gain) * gain
+        changed[site.bias.name] = _with(params[site.bias.name], site.bias.entries, bias if norm else bias + shift)
+    if norm is not None:
+        # W x + c is g times what it was; so must be the mean, but for the shift, seen from before the norm.
+        beta, mean = _optional(params, norm.bias, 0.0, gain), params[norm.mean].double().reshape(gain.shape)
+        moved = gain * mean - ((gain - 1) * beta + shift) / _gain(site, params).reshape(gain.shape)
+        changed[norm.mean] = _like(moved, params[norm.mean])
     return changed
+
+
+def constant(site: Site, params: Params) -> Tensor:
+    """What a site adds whatever its inputs, its bias or the shift of its norm: `[groups, out]`, float64."""
+    if site.norm is None:
+        return _bias(site, params, weights(site, params))
+    like = weights(site, params)[:, 0]
+    return _optional(params, site.norm.bias, 0.0, like)
 
 
 def _gain(site: Site, params: Params) -> Tensor:
@@ -102,10 +117,10 @@ def _gain(site: Site, params: Params) -> Tensor:
     return gamma * (params[norm.variance].double() + norm.eps).rsqrt()
 
 
-def _bias(site: Site, params: Params, W: Tensor) -> Tensor:
+def _bias(site: Site, params: Params, like: Tensor) -> Tensor:
     """What is added before the norm, `[groups, out]`, float64."""
     if site.bias is None:
-        return W.new_zeros(site.entries.shape[0], site.entries.shape[2], dtype=torch.float64)
+        return like.new_zeros(site.entries.shape[0], site.entries.shape[2], dtype=torch.float64)
     tensor = params[site.bias.name]
     return tensor.detach().double().reshape(-1)[site.bias.entries.to(tensor.device)]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from onebasin.checkpoint import Source, load_params
+from onebasin.checkpoint import Source, load_params, tied_names
 from onebasin.correction.batchnorm import Evaluate
 from onebasin.correction.trace import Run, watch
 from onebasin.errors import MismatchError, OptionError
@@ -25,12 +25,14 @@ class Networks:
         merged: new tensors, complete.
         parents: tensors by name.
         shares: one number a parent; they sum to 1.
+        tied: names that are one tensor in the model.
     """
 
     model: nn.Module
     merged: dict[str, Tensor]
     parents: tuple[Params, ...]
     shares: tuple[float, ...]
+    tied: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def of(
@@ -53,9 +55,17 @@ class Networks:
                 remedy="pass one weight a parent",
             )
         complete = _complete(model, merged, "merged")
+        tied = tied_names(model.state_dict())
         held = {name: tensor.detach().clone() for name, tensor in complete.items()}
+        held |= {name: held[row[0]] for row in tied for name in row}
         rows = tuple(_complete(model, parent, f"parent {n}") for n, parent in enumerate(parents, start=1))
-        return cls(model, held, rows, tuple(weight / sum(given) for weight in given))
+        return cls(model, held, rows, tuple(weight / sum(given) for weight in given), tied)
+
+    def change(self, tensors: Params) -> None:
+        """Replace tensors of the merged network; names tied to them follow."""
+        for name, tensor in tensors.items():
+            row = next((row for row in self.tied if name in row), (name,))
+            self.merged.update(dict.fromkeys(row, tensor))
 
 
 def _complete(model: nn.Module, source: Source, label: str) -> Params:

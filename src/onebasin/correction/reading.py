@@ -1,16 +1,16 @@
 """Read what sites take in and give out while networks run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from onebasin.correction.hosting import Data
+from onebasin.correction.hosting import Data, Networks, write
 from onebasin.correction.rows import count_rows, input_rows, output_rows, pick_rows
-from onebasin.correction.sites import Node, Site
-from onebasin.correction.trace import Watcher, watch
+from onebasin.correction.site import Plan, Site
+from onebasin.correction.trace import Node, Watcher, watch
 
 
 @dataclass(slots=True)
@@ -117,6 +117,87 @@ def read_sites(
         watch(model, run, joined([row for reading in readings.values() for row in reading.watchers(*parts)]))
         for position, reading in readings.items():
             take(position, reading)
+
+
+def average_rows(
+    networks: Networks,
+    data: Data,
+    sites: Mapping[int, Site],
+    rows: Mapping[int, int],
+    seed: int,
+    part: str,
+    *,
+    turned: Collection[int] = (),
+    each: Callable[[int, int, Tensor], None] | None = None,
+) -> dict[int, list[Tensor]]:
+    """The weighted average of what the parents give at some sites, batch by batch, `[groups, rows, out]`.
+
+    Args:
+        networks: the parents and their shares; the model is left holding the last parent.
+        data: the batches.
+        sites: by their position in the plan.
+        rows: how many rows of each.
+        seed: which rows.
+        part: `"own"` or `"end"`.
+        turned: sites at which the rows of all parents but the first are turned towards those of the first before.
+        each: called with the number of the parent, the position and the rows.
+    """
+    first: dict[int, list[Tensor]] = {}
+    total: dict[int, list[Tensor]] = {}
+    for number, (parent, share) in enumerate(zip(networks.parents, networks.shares, strict=True)):
+        given: dict[int, list[Tensor]] = {position: [] for position in sites}
+
+        def take(position: int, reading: Reading, number: int = number, given: dict[int, list[Tensor]] = given) -> None:
+            found: Tensor = getattr(reading, part)
+            given[position].append(found)
+            if each is not None:
+                each(number, position, found)
+
+        write(networks.model, parent)
+        read_sites(networks.model, data, sites, rows, seed, (part,), take)
+        if number == 0:
+            first = given
+            total = {position: [found * share for found in batch] for position, batch in given.items()}
+            continue
+        for position, batch in given.items():
+            moved = turn(batch, first[position]) if position in turned else batch
+            for sums, found in zip(total[position], moved, strict=True):
+                sums.add_(found, alpha=share)
+    return total
+
+
+def turn(rows: Sequence[Tensor], towards: Sequence[Tensor]) -> list[Tensor]:
+    """Rotate rows around their mean, and move that mean, so that they come as close as possible to others.
+
+    The rotation is that of orthogonal Procrustes: `U V^T` of the singular value decomposition of the cross-covariance.
+
+    Args:
+        rows: `[groups, rows, out]`, batch by batch.
+        towards: the same rows in another network.
+    """
+    count = sum(part.shape[1] for part in rows)
+    means = [
+        torch.stack([part.sum(1, dtype=torch.float64) for part in parts]).sum(0) / count for parts in (rows, towards)
+    ]
+    cross = torch.zeros((), dtype=torch.float64)
+    for a, b in zip(rows, towards, strict=True):
+        cross = cross + (a.transpose(1, 2) @ b).double()
+    U, _, Vh = torch.linalg.svd(cross - count * means[0][:, :, None] * means[1][:, None])
+    rotation = (U @ Vh).to(rows[0].dtype)
+    center, place = (mean.to(rows[0].dtype)[:, None] for mean in means)
+    return [(part - center) @ rotation + place for part in rows]
+
+
+def waves(plan: Plan, positions: Sequence[int]) -> Iterator[list[int]]:
+    """Runs of consecutive sites none of which depends on another one of the run: one pass serves them all."""
+    wave: list[int] = []
+    for position in positions:
+        if any(plan.needs[position] >> other & 1 for other in wave):
+            yield wave
+            wave = []
+        wave.append(position)
+    if wave:
+        yield wave
 
 
 def _mixed(*numbers: int) -> int:

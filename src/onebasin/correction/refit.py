@@ -6,22 +6,28 @@ last layer of a residual branch aims at the sum, so that the error of the stream
 that a ReLU follows is fitted for what the ReLU lets through (`rectified_fit`).
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from onebasin.checkpoint import Source, tied_names
+from onebasin.checkpoint import Source
 from onebasin.correction.batchnorm import Evaluate
 from onebasin.correction.fold import folded, unfolded
 from onebasin.correction.hosting import Data, Networks, hosting, read_batches, write
-from onebasin.correction.reading import Reading, read_sites
+from onebasin.correction.reading import Reading, average_rows, read_sites, waves
 from onebasin.correction.result import Correction
-from onebasin.correction.sites import Plan, Site, find_sites
+from onebasin.correction.site import Plan, Site
+from onebasin.correction.sites import find_sites
 from onebasin.correction.solve import Moments, Ridge, choose_ridge, rectified_fit
-from onebasin.correction.trace import record
+from onebasin.correction.spread import Sums
+from onebasin.correction.trace import record, watch
+from onebasin.errors import OptionError
+from onebasin.merging.average import round_once
 from onebasin.progress import Progress, Report, silent
 
 ROWS = 1 << 17
@@ -42,32 +48,66 @@ def refit(
     *,
     ridge: float | None = None,
     rectify: bool = True,
+    turn: bool = True,
     rows: int = ROWS,
     seed: int = 0,
     progress: Report = silent,
 ) -> Correction:
-    """docstring"""
+    """Refit every linear layer on the merged network's own inputs towards the average of its parents' outputs.
+
+    Linear layers are found in the operations the model performs, whatever modules they are in: products and
+    convolutions with a parameter, a BatchNorm behind them included (its statistics become those of the data, so that
+    the result is an ordinary checkpoint). Everything else keeps the merged network's tensors; BatchNorms that follow no
+    linear layer get their statistics re-estimated on the way. A weight that is used twice is left alone, and noted.
+
+    Args:
+        model: of the networks' architecture; runs them, and is left as it was.
+        merged: the network to correct, a module, tensors by name or a path: the centre of the ridge.
+        parents: those it was made of, in its coordinates (apply a matching first).
+        batches: as `evaluate` takes them; labels are not used.
+        evaluate: runs a model on one batch; `count` in its result says how many samples it held.
+        weights: one number a parent (None: equal), divided by their sum.
+        samples: stop reading after at least so many samples; None uses all.
+        ridge: weight of the distance to the merged weights, in parts of the mean diagonal of the Gram matrix; None
+            chooses it for every layer on a fifth of the rows that is held out of the fit for that.
+        rectify: fit layers that a ReLU follows for what the ReLU lets through; False for plain least squares.
+        rows: the most rows (samples, tokens, or positions of a convolution) used for a layer, drawn at random.
+        seed: of the rows.
+        progress: called after every layer.
+
+    Returns:
+        the corrected network with the error of every layer before and after. Same inputs, same result; memory beside
+        the networks is that of one layer's Gram matrix and at most about 2 GiB of rows.
+
+    Raises:
+        OptionError: if an option or the data cannot work, or the model does not do the same for every batch.
+        MismatchError: if a network does not fit the model.
+    """
+    if rows < 1 or (ridge is not None and not 0 < ridge < math.inf):
+        raise OptionError(
+            "rows and ridge",
+            expected="at least 1, and a positive number or None",
+            found=f"{rows} and {ridge}",
+            remedy="raise them",
+        )
     started = time.perf_counter()
     networks = Networks.of(model, merged, parents, weights)
     with hosting(model):
         write(model, networks.parents[0])
         data = read_batches(model, batches, evaluate, samples)
         plan = find_sites(record(model, data.runs[0]))
-        work = _Work(networks, data, plan, ridge, rectify, rows, seed)
+        work = _Work(networks, data, plan, ridge, rectify, turn, rows, seed)
         done = 0
         for group in work.groups():
             targets = work.targets(group)
-            for wave in _waves(plan, group):
+            for wave in waves(plan, group):
+                work.settle_norms(max(plan.sites[position].end.number for position in wave))
                 work.fit(wave, targets)
                 done += len(wave)
                 progress(Progress("refitting", done, len(plan.sites), plan.sites[wave[-1]].name))
-    params = networks.merged
-    for row in tied_names(work.original):
-        twin = next((name for name in row if name in work.changed), None)
-        if twin:
-            params.update(dict.fromkeys(row, params[twin]))
+        work.settle_norms(None)
     notes = tuple(f"{name} was left as it was: {why}" for name, why in plan.skipped.items())
-    return Correction(params, "refit", notes, time.perf_counter() - started, work.residuals)
+    return Correction(networks.merged, "refit", notes, time.perf_counter() - started, work.residuals)
 
 
 @dataclass
@@ -77,14 +117,14 @@ class _Work:
     plan: Plan
     ridge: float | None
     rectify: bool
+    turn: bool
     rows: int
     seed: int
-    changed: set[str] = field(default_factory=set)
     residuals: dict[str, tuple[float, float]] = field(default_factory=dict)
     ridges: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.original = dict(self.networks.merged)
+        self.norms = list(self.plan.norms)
 
     def limit(self, position: int) -> int:
         """How many rows of a site are taken: those that are held in memory together must fit the budget."""
@@ -99,7 +139,7 @@ class _Work:
         group: list[int] = []
         size = 0
         for position, site in enumerate(self.plan.sites):
-            more = 4 * self.limit(position) * site.entries.shape[0] * site.entries.shape[2]
+            more = 4 * 3 * self.limit(position) * site.units  # the first parent, another one, and their sum
             if group and size + more > _BUDGET:
                 yield group
                 group, size = [], 0
@@ -110,24 +150,27 @@ class _Work:
 
     def targets(self, group: Sequence[int]) -> dict[int, list[Tensor]]:
         """For every site, batch by batch, the average of what the parents give, `[groups, rows, out]`."""
-        found: dict[int, list[Tensor]] = {position: [] for position in group}
         sites = {position: self.plan.sites[position] for position in group}
         limits = {position: self.limit(position) for position in group}
-        for number, (parent, share) in enumerate(zip(self.networks.parents, self.networks.shares, strict=True)):
-            seen = dict.fromkeys(group, 0)
+        turned = {position for position, site in sites.items() if self.turn and site.relu}
+        return average_rows(self.networks, self.data, sites, limits, self.seed, "end", turned=turned)
 
-            def take(position: int, reading: Reading, *, share: float = share, first: bool = number == 0, seen: dict[int, int] = seen) -> None:
-                if reading.end is None:
-                    return
-                if first:
-                    found[position].append(reading.end.mul_(share))
-                else:
-                    found[position][seen[position]].add_(reading.end, alpha=share)
-                seen[position] += 1
+    def settle_norms(self, before: int | None) -> None:
+        """Give BatchNorms that belong to no site the statistics of what now reaches them, in order."""
+        while self.norms and (before is None or self.norms[0][0].number < before):
+            node, mean, variance = self.norms.pop(0)
+            sums = Sums()
 
-            write(self.networks.model, parent)
-            read_sites(self.networks.model, self.data, sites, limits, self.seed, ("end",), take)
-        return found
+            def take(_: object, args: Sequence[Any], result: object, sums: Sums = sums) -> object:
+                sums.add(args[0].transpose(0, 1).flatten(1).T[None])
+                return result
+
+            write(self.networks.model, self.networks.merged)
+            for run in self.data.runs:
+                watch(self.networks.model, run, {node.number: (node.func, take)})
+            center, spread = (part[0] for part in sums.spread())
+            pairs = ((mean, center), (variance, spread.square()))
+            self.networks.change({name: round_once(value, self.networks.merged[name].dtype) for name, value in pairs})
 
     def fit(self, wave: Sequence[int], targets: dict[int, list[Tensor]]) -> None:
         """Refit sites that do not depend on each other, from one pass of the merged network."""
@@ -146,8 +189,7 @@ class _Work:
             W, b, residual, ridge = problem.solve(self.networks.merged, self.ridge)
             moments = problem.moments
             changed = unfolded(site, self.networks.merged, W, b, (moments.mean(), moments.covariance()))
-            self.networks.merged.update(changed)
-            self.changed.update(changed)
+            self.networks.change(changed)
             self.residuals[site.name] = residual
             self.ridges[site.name] = ridge
 
@@ -186,7 +228,9 @@ class _Problem:
         if self.keep:
             self.kept.append((x, target, added.expand(1, x.shape[1], 1) if added.numel() == 1 else added))
 
-    def solve(self, params: dict[str, Tensor], ridge: float | None) -> tuple[Tensor, Tensor, tuple[float, float], float]:
+    def solve(
+        self, params: dict[str, Tensor], ridge: float | None
+    ) -> tuple[Tensor, Tensor, tuple[float, float], float]:
         W0, b0 = folded(self.site, params)
         fixed = None if self.site.bias or self.site.norm else b0
         moments = self.moments
@@ -206,15 +250,3 @@ class _Problem:
             return float((z.clamp(min=0) - let_through).double().square().sum()) / spread
 
         return W, b, (error(W0, b0), error(W, b)), chosen
-
-
-def _waves(plan: Plan, group: Sequence[int]) -> Iterator[list[int]]:
-    """Runs of consecutive sites none of which depends on another one of the run."""
-    wave: list[int] = []
-    for position in group:
-        if any(plan.needs[position] >> other & 1 for other in wave):
-            yield wave
-            wave = []
-        wave.append(position)
-    if wave:
-        yield wave

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onebasin.correction.sites import Site, keeps_order, move
+from onebasin.correction.moves import keeps_order, move
+from onebasin.correction.site import Site
 
 
 def count_rows(site: Site, output: Tensor) -> int:
     """How many rows an output of the site's operation has."""
-    units = site.entries.shape[0] * site.entries.shape[2]
-    return output.numel() // units
+    return output.numel() // site.units
 
 
 def pick_rows(total: int, wanted: int, seed: int) -> Tensor:

@@ -91,9 +91,12 @@ class Ridge:
             gram = gram - moments.x[:, :, None] * moments.x[:, None] / moments.count
         diagonal = gram.diagonal(dim1=1, dim2=2)
         size = diagonal.mean(1).clamp(min=torch.finfo(torch.float64).tiny)
-        floor = (ridge * size)[:, None].expand_as(diagonal)
         self._gram = gram
-        self._factor = torch.linalg.cholesky(gram + torch.diag_embed(floor))
+        failed = torch.ones(())
+        while bool(failed.any()):  # Rounding in the products can outweigh a tiny ridge.
+            floor = torch.diag_embed((ridge * size)[:, None].expand_as(diagonal))
+            self._factor, failed = torch.linalg.cholesky_ex(gram + floor)
+            ridge = max(10 * ridge, torch.finfo(torch.float32).eps)
 
     def solve(self, xy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """W `[groups, in, out]` and b `[groups, out]` for targets with these moments."""
@@ -107,6 +110,7 @@ class Ridge:
 
 def choose_ridge(fit: Moments, held: Moments, center: Tensor, fixed: Tensor | None) -> float:
     """The ridge whose solution on some rows has the least error on others."""
+
     def error(ridge: float) -> float:
         solved = Ridge(fit, center, ridge, fixed).solve(fit.xy, fit.y)
         return held.error(*solved)
@@ -114,7 +118,9 @@ def choose_ridge(fit: Moments, held: Moments, center: Tensor, fixed: Tensor | No
     return min(RIDGES, key=error)
 
 
-def rectified_fit(ridge: Ridge, x: Tensor, target: Tensor, added: Tensor | float, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def rectified_fit(
+    ridge: Ridge, x: Tensor, target: Tensor, added: Tensor | float, start: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
     """Improve a solution for what a ReLU lets through.
 
     Where the target t is positive, the output z should equal it; where it is not, any z below 0 is as good, so that the

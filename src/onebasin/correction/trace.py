@@ -192,7 +192,7 @@ class _Recorder(TorchDispatchMode):
         for output in outputs if isinstance(outputs, list | tuple) else (outputs,):
             memory = shared.get(_address(output)) if isinstance(output, Tensor) else None
             results.append(self._new(output, memory) if isinstance(output, Tensor) else None)
-        self.trace.nodes.append(Node(len(self.trace.nodes), func, *noted, reads, tuple(results)))
+        self.trace.nodes.append(Node(len(self.trace.nodes), func, noted[0], noted[1], reads, tuple(results)))
         return outputs
 
 
