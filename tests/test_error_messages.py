@@ -41,7 +41,7 @@ from onebasin.similarity.moments import CrossMoments
 from strategies import written
 
 CORE = ("layout", "permutation", "symmetry_json", "apply", "json_file")
-CORE_FOLDERS = ("symmetry", "assignment", "similarity", "matching", "merging", "connectivity")
+CORE_FOLDERS = ("symmetry", "assignment", "similarity", "matching", "merging", "correction", "connectivity")
 
 H, U = AxisGroup("h", 2), AxisGroup("u", 3, ("h",))
 S = written([H, U], {"w": "h*u", "v": "4"})

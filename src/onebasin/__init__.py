@@ -17,6 +17,7 @@ if _TYPES:
     from onebasin.checkpoint import save_checkpoint as save_checkpoint
     from onebasin.connectivity import PathProfile as PathProfile
     from onebasin.connectivity import profile_path as profile_path
+    from onebasin.correction import reestimate_batchnorm as reestimate_batchnorm
     from onebasin.discovery import Verification as Verification
     from onebasin.discovery import discover as discover
     from onebasin.discovery import verify as verify
@@ -29,7 +30,6 @@ if _TYPES:
     from onebasin.matching import match as match
     from onebasin.matching import match_many as match_many
     from onebasin.merging import merge as merge
-    from onebasin.merging import reestimate_batchnorm as reestimate_batchnorm
     from onebasin.permutation import Permutation as Permutation
     from onebasin.progress import Progress as Progress
     from onebasin.symmetry import AxisRef as AxisRef
@@ -90,7 +90,7 @@ __getattr__ = _lazily(
         "merge": "onebasin.merging",
         "open_checkpoint": "onebasin.checkpoint",
         "profile_path": "onebasin.connectivity",
-        "reestimate_batchnorm": "onebasin.merging",
+        "reestimate_batchnorm": "onebasin.correction",
         "save_checkpoint": "onebasin.checkpoint",
         "verify": "onebasin.discovery",
     },

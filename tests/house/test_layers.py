@@ -30,14 +30,15 @@ LEVELS = {
     "assignment": 5,
     "matching": 6,
     "merging": 7,
-    "connectivity": 8,
-    "tasks": 9,
-    "report": 9,
+    "correction": 8,  # works on what merging made; paths re-estimate BatchNorm at every point
+    "connectivity": 9,
+    "tasks": 10,
+    "report": 10,
     # The facade, `onebasin/__init__.py`, and what stands on the whole library.
-    "onebasin": 10,
-    "git": 10,
-    "cli": 11,
-    "__main__": 12,
+    "onebasin": 11,
+    "git": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 
 # A package that is imported in one folder only, so that it could be replaced there.

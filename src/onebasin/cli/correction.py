@@ -9,8 +9,8 @@ from onebasin.cli.evaluation import has_data, reestimated
 from onebasin.cli.inputs import Source
 from onebasin.cli.options import SAMPLES, BatchNorm
 from onebasin.cli.screen import Screen
+from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.errors import OptionError
-from onebasin.merging.batchnorm import batchnorm_layers
 from onebasin.merging.method import unknown
 from onebasin.tasks import Task
 

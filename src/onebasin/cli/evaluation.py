@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from onebasin import reestimate_batchnorm
 from onebasin.cli.inputs import Source
 from onebasin.cli.screen import Screen
+from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.errors import TaskError
-from onebasin.merging.batchnorm import batchnorm_layers
 from onebasin.merging.loading import load_into
 from onebasin.tasks import ImageTask, Task, averages
 

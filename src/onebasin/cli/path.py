@@ -31,7 +31,7 @@ from onebasin.cli.options import (
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
 from onebasin.cli.versions import versions
-from onebasin.merging.batchnorm import batchnorm_layers
+from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.merging.loading import load_into
 from onebasin.report import ALIGNED, NAIVE, Paths
 from onebasin.tasks.protocol import check_split

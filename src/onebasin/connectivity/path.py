@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Checkpoint, Source, load_params
+from onebasin.correction import reestimate_batchnorm
+from onebasin.correction.batchnorm import Evaluate, batchnorm_layers
 from onebasin.errors import CheckpointError, MismatchError, OptionError
 from onebasin.json_file import read_json, write_json
-from onebasin.merging import reestimate_batchnorm
 from onebasin.merging.average import lerp
-from onebasin.merging.batchnorm import Evaluate, batchnorm_layers
 from onebasin.merging.stack import round_once
 from onebasin.modes import in_mode
 from onebasin.progress import Progress, Report, silent

@@ -1,4 +1,4 @@
-"""Make one network out of several that lie in the same coordinates, and repair what averaging damages."""
+"""Make one network out of several that lie in the same coordinates."""
 
 from typing import TYPE_CHECKING as _TYPES
 
@@ -8,7 +8,6 @@ from onebasin.merging.method import Method, NetworkMethod
 from onebasin.merging.methods import METHODS
 
 if _TYPES:
-    from onebasin.merging.batchnorm import reestimate_batchnorm as reestimate_batchnorm
     from onebasin.merging.fisher import estimate_fisher as estimate_fisher
     from onebasin.merging.fisher import fisher_merge as fisher_merge
     from onebasin.merging.network import merge as merge
@@ -26,7 +25,6 @@ __all__ = [
     "gram_matrices",
     "greedy",
     "merge",
-    "reestimate_batchnorm",
     "regmean_merge",
 ]
 
@@ -38,7 +36,6 @@ __getattr__ = _lazily(
         "gram_matrices": "onebasin.merging.regression",
         "greedy": "onebasin.merging.soup",
         "merge": "onebasin.merging.network",
-        "reestimate_batchnorm": "onebasin.merging.batchnorm",
         "regmean_merge": "onebasin.merging.regression",
     },
 )

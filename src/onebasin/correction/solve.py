@@ -1,0 +1,156 @@
+"""Ridge least squares from Gram matrices, and its form for layers that a ReLU follows."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Ridges that are tried, in parts of the mean diagonal entry of the Gram matrix."""
+
+_STEPS = 20
+_ENOUGH = 1e-3
+
+
+@dataclass(slots=True)
+class Moments:
+    """Sums over rows of inputs x and targets y, for every group; float64, of products taken in the dtype of the rows.
+
+    Attributes:
+        count: rows so far.
+        x: sums of inputs, `[groups, in]`.
+        y: sums of targets, `[groups, out]`.
+        xx: the Gram matrices, `[groups, in, in]`.
+        xy: `[groups, in, out]`.
+        yy: sums of squared targets, `[groups, out]`.
+    """
+
+    count: int
+    x: Tensor
+    y: Tensor
+    xx: Tensor
+    xy: Tensor
+    yy: Tensor
+
+    @classmethod
+    def zero(cls, groups: int, inputs: int, outputs: int, device: torch.device) -> Self:
+        """No rows yet."""
+        shapes = ((inputs,), (outputs,), (inputs, inputs), (inputs, outputs), (outputs,))
+        return cls(0, *(torch.zeros(groups, *shape, dtype=torch.float64, device=device) for shape in shapes))
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Take in rows: x `[groups, rows, in]`, y `[groups, rows, out]`."""
+        self.count += x.shape[1]
+        self.x += x.sum(1, dtype=torch.float64)
+        self.y += y.sum(1, dtype=torch.float64)
+        self.xx += (x.transpose(1, 2) @ x).double()
+        self.xy += (x.transpose(1, 2) @ y).double()
+        self.yy += y.double().square().sum(1)
+
+    def __add__(self, other: Self) -> "Moments":
+        """The sums over the rows of both."""
+        pairs = ((getattr(self, name), getattr(other, name)) for name in ("x", "y", "xx", "xy", "yy"))
+        return Moments(self.count + other.count, *(a + b for a, b in pairs))
+
+    def mean(self) -> Tensor:
+        """The mean input, `[groups, in]`."""
+        return self.x / self.count
+
+    def covariance(self) -> Tensor:
+        """The covariance of the inputs, `[groups, in, in]`."""
+        mean = self.mean()
+        return self.xx / self.count - mean[:, :, None] * mean[:, None]
+
+    def error(self, W: Tensor, b: Tensor) -> float:
+        """The sum of squares of `x W + b - y`."""
+        linear = self.xy - self.x[:, :, None] * b[:, None]
+        total = (W * (self.xx @ W)).sum() - 2 * (W * linear).sum()
+        constant = self.yy - 2 * b * self.y + self.count * b.square()
+        return float(total + constant.sum())
+
+    def spread(self) -> float:
+        """The sum of squares of the targets around their means."""
+        return float((self.yy - self.y.square() / self.count).sum())
+
+
+class Ridge:
+    """Least squares for one layer: `min |x W + b - y|^2 + ridge |W - W0|^2`, b free where there is an intercept.
+
+    Args:
+        moments: of the rows.
+        center: `W0`, `[groups, in, out]`, float64.
+        ridge: in parts of the mean diagonal entry of the Gram matrix (centered, where there is an intercept).
+        intercept: the bias `[groups, out]` that stays; None to fit one.
+    """
+
+    def __init__(self, moments: Moments, center: Tensor, ridge: float, fixed: Tensor | None) -> None:
+        self._moments, self._center, self._fixed = moments, center, fixed
+        gram = moments.xx
+        if fixed is None:
+            gram = gram - moments.x[:, :, None] * moments.x[:, None] / moments.count
+        diagonal = gram.diagonal(dim1=1, dim2=2)
+        size = diagonal.mean(1).clamp(min=torch.finfo(torch.float64).tiny)
+        self._gram = gram
+        failed = torch.ones(())
+        while bool(failed.any()):  # Rounding in the products can outweigh a tiny ridge.
+            floor = torch.diag_embed((ridge * size)[:, None].expand_as(diagonal))
+            self._factor, failed = torch.linalg.cholesky_ex(gram + floor)
+            ridge = max(10 * ridge, torch.finfo(torch.float32).eps)
+
+    def solve(self, xy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """W `[groups, in, out]` and b `[groups, out]` for targets with these moments."""
+        x, count = self._moments.x, self._moments.count
+        cross = xy - x[:, :, None] * (y / count if self._fixed is None else self._fixed)[:, None]
+        W = self._center + torch.cholesky_solve(cross - self._gram @ self._center, self._factor)
+        if self._fixed is not None:
+            return W, self._fixed
+        return W, (y - (x[:, None] @ W)[:, 0]) / count
+
+
+def choose_ridge(fit: Moments, held: Moments, center: Tensor, fixed: Tensor | None) -> float:
+    """The ridge whose solution on some rows has the least error on others."""
+
+    def error(ridge: float) -> float:
+        solved = Ridge(fit, center, ridge, fixed).solve(fit.xy, fit.y)
+        return held.error(*solved)
+
+    return min(RIDGES, key=error)
+
+
+def rectified_fit(
+    ridge: Ridge, x: Tensor, target: Tensor, added: Tensor | float, start: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Improve a solution for what a ReLU lets through.
+
+    Where the target t is positive, the output z should equal it; where it is not, any z below 0 is as good, so that the
+    loss is `(z - t)^2` or `max(z, 0)^2`. It is convex, and bounded from above by least squares towards t or `min(z, 0)`
+    with z the present output: each step solves that with the same factored Gram matrix (majorisation), with Nesterov's
+    momentum.
+
+    Args:
+        ridge: the factored problem of all rows in `x`.
+        x: inputs `[groups, rows, in]`.
+        target: t, `[groups, rows, out]`, the shortcut included.
+        added: the shortcut, which the ReLU sees as well; 0 where there is none.
+        start: W and b.
+
+    Returns:
+        W and b.
+    """
+    (W, b), previous, momentum = start, start, 1.0
+    positive, zero = target > 0, target.new_zeros(())
+    losses: list[float] = []
+    for _ in range(_STEPS):
+        following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        push = (momentum - 1) / following
+        V, c = W + push * (W - previous[0]), b + push * (b - previous[1])
+        previous, momentum = (W, b), following
+        z = x @ V.to(x.dtype) + c.to(x.dtype)[:, None] + added
+        wanted = torch.where(positive, target, torch.minimum(z, zero))
+        losses.append(float((wanted - z).double().square().sum()))
+        if len(losses) > 1 and losses[-1] > (1 - _ENOUGH) * losses[-2]:
+            break
+        wanted -= added
+        W, b = ridge.solve((x.transpose(1, 2) @ wanted).double(), wanted.sum(1, dtype=torch.float64))
+    return W, b
