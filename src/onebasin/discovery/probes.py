@@ -3,10 +3,10 @@
 Every tensor that a rule has seen is equivariant: with the weights moved by a member of the symmetry group, its axes
 move as their atoms say. A tensor is a **probe** of a group if it carries that group, all groups around it, and no other
 group that moves; its other dimensions are samples, in one order for all networks. This is the law of a probe: with x
-read as `[*context, n, samples]` from the model with weights w, p the group's permutation, and c taken from c' by the
-permutations of the groups around it,
+the tensor read as `[*context, n, samples]`, p the group's permutation, and c' the place in the context that the
+permutations around the group put at c,
 
-    x(moved w)[c, i] = x(w)[c', p[c, i]].
+    x(moved weights)[c, i] = x(weights)[c', p[c, i]].
 
 Of all such tensors the one with the most samples is taken, and the last of these in the order of the data flow: after
 an activation function rather than before, before pooling, the last state of a residual stream.
