@@ -95,13 +95,15 @@ def _problem(
     return weights.mixed(activations, share) if activations is not None and share > 0 else weights
 
 
-def comparable(a: Source, b: Source, symmetry: Symmetry) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """The state dicts of two networks that a symmetry fits, checked.
+def comparable(
+    a: Source, b: Source, symmetry: Symmetry, names: tuple[str, str] = ("a", "b")
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """The state dicts of two networks that a symmetry fits, checked; `names` are for those that are not files.
 
     Raises:
         MismatchError: if a tensor is missing, has another shape or dtype, or holds NaN or infinite values.
     """
-    labels, states = (_named(a, "a"), _named(b, "b")), (load_params(a), load_params(b))
+    labels, states = (_named(a, names[0]), _named(b, names[1])), (load_params(a), load_params(b))
     for label, params in zip(labels, states, strict=True):
         symmetry.check(params, label)
         # A tensor that stays where it is, such as a causal mask, may hold infinities.
