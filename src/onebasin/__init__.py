@@ -27,6 +27,8 @@ if _TYPES:
     from onebasin.matching import Activations as Activations
     from onebasin.matching import Universe as Universe
     from onebasin.matching import activation_similarity as activation_similarity
+    from onebasin.matching import learn_matching as learn_matching
+    from onebasin.matching import learn_universe as learn_universe
     from onebasin.matching import match as match
     from onebasin.matching import match_many as match_many
     from onebasin.merging import merge as merge
@@ -55,6 +57,8 @@ __all__ = [
     "Verification",
     "activation_similarity",
     "discover",
+    "learn_matching",
+    "learn_universe",
     "match",
     "match_many",
     "merge",
@@ -85,6 +89,8 @@ __getattr__ = _lazily(
         "Verification": "onebasin.discovery",
         "activation_similarity": "onebasin.matching",
         "discover": "onebasin.discovery",
+        "learn_matching": "onebasin.matching",
+        "learn_universe": "onebasin.matching",
         "match": "onebasin.matching",
         "match_many": "onebasin.matching",
         "merge": "onebasin.merging",

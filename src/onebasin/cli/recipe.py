@@ -195,6 +195,7 @@ SEARCH = {
     "activations": "share",
     "activation_samples": "number",
     "normalised": "flag",
+    "epochs": "number",
     "restarts": "number",
     "max_sweeps": "number",
 }

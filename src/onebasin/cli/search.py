@@ -19,8 +19,8 @@ class Search:
         typer.Option(
             "--match-method",
             metavar="METHOD",
-            help="How to search: best, weight, anneal, frank-wolfe; for three networks or more cycle-consistent "
-            "(best), frank-wolfe, merge-many, hierarchical.",
+            help="How to search: best, weight, anneal, frank-wolfe, and with a task's loss learned, straight-through; "
+            "for three networks or more cycle-consistent (best), frank-wolfe, merge-many, hierarchical, learned.",
         ),
     ] = "best"
     activations: Annotated[
@@ -40,6 +40,10 @@ class Search:
         bool,
         typer.Option("--normalised/--plain", help="Bring every tensor to unit variance before weights are compared."),
     ] = False
+    epochs: Annotated[
+        int,
+        typer.Option("--epochs", metavar="N", min=1, help="For learned and straight-through: passes over the data."),
+    ] = 5
     restarts: Annotated[
         int,
         typer.Option("--restarts", metavar="N", min=0, help="For best: how often the best so far is heated up again."),

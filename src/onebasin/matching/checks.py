@@ -1,7 +1,9 @@
 """Whether networks can be matched."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
 from torch import Tensor
 
@@ -10,14 +12,22 @@ from onebasin.errors import MismatchError
 from onebasin.symmetry import Symmetry
 
 
-def comparable(models: Sequence[Source], symmetry: Symmetry) -> list[Mapping[str, Tensor]]:
+def comparable(
+    models: Sequence[Source], symmetry: Symmetry, labels: Sequence[str] = ascii_lowercase
+) -> list[Mapping[str, Tensor]]:
     """The state dicts of networks that a symmetry fits, checked.
+
+    Args:
+        models: the networks.
+        symmetry: of all.
+        labels: what to call those in errors that are not files, as many or more.
 
     Raises:
         MismatchError: if a tensor is missing, has another shape or dtype than in the first, or holds NaN or infinite
             values.
     """
-    labels = [str(m) if isinstance(m, str | Path) else chr(ord("a") + n % 26) for n, m in enumerate(models)]
+    rows = zip(models, itertools.cycle(labels), strict=False)
+    labels = [str(model) if isinstance(model, str | Path) else label for model, label in rows]
     states = [load_params(model) for model in models]
     for label, params in zip(labels, states, strict=True):
         symmetry.check(params, label)

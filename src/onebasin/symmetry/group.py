@@ -225,6 +225,7 @@ class Status(enum.Enum):
     OPTIMAL = "optimal: the objective has reached its upper bound, no reordering is better"
     CONVERGED = "converged: no group's best reordering, the others fixed, improves the objective any more"
     MAX_SWEEPS = "stopped at the limit of sweeps; raise max_sweeps to go on"
+    EPOCHS = "stopped after the last epoch; raise epochs to go on"
     INTERRUPTED = "interrupted; the matching is valid and the best reached so far, run again to go on"
     GIVEN = "given, not searched for"
 
