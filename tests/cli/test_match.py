@@ -56,6 +56,14 @@ def test_json_is_the_matching(files: Files, run: Run, tmp_path: Path) -> None:
     assert found["verification"] == {"verified": False, "reason": "no model given"}
 
 
+def test_learning_needs_a_task(files: Files, run: Run) -> None:
+    """Learned matchings take the loss of a task: refused without one, done with it."""
+    both = ("match", files.a, files.b, "--match-method", "learned", "--epochs", 1)
+
+    assert run(*both, "--task", files.task).exit_code == 0
+    assert run(*both, "--symmetry", files.symmetry).exit_code == 2
+
+
 def test_activations_are_compared(files: Files, run: Run) -> None:
     """With a share of activations the task's data is run through both networks; without a task that is refused."""
     both = ("match", files.a, files.b, "--activations", 1, "--match-method", "weight")

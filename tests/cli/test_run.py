@@ -12,6 +12,7 @@ from cli.networks import Files, Run
 from onebasin import Symmetry, match, merge, save_checkpoint
 from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.recipe import Alignment, Recipe, bytes_of, read_yaml
+from onebasin.cli.search import Search
 from onebasin.errors import OptionError
 
 
@@ -75,7 +76,9 @@ def test_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
         base=tmp_path / "z.pt",
         task=str(tmp_path / "my_task.py"),
         data_root=tmp_path / "data",
-        align=Alignment(tmp_path / "s.json", (tmp_path / "b.json",), 7, verify=False),
+        align=Alignment(
+            tmp_path / "s.json", (tmp_path / "b.json",), verify=False, search=Search(activations=0.5, max_sweeps=7)
+        ),
         method="ties",
         parameters={"weights": [1.0, 2.0], "density": [{"filter": "mlp", "value": {"layers": [0, 1]}}, {"value": 0.5}]},
         correction={"batchnorm": "keep"},

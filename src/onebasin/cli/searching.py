@@ -92,11 +92,7 @@ def _pair(screen: Screen, a: Path, b: Path, subject: Subject, search: Search, se
 
 
 def _activations(screen: Screen, a: Path, b: Path, subject: Subject, search: Search) -> Mapping[str, Tensor]:
-    task = subject.task
-    if task is None:
-        raise OptionError(
-            "--activations", expected="0 without a task", found=str(search.activations), remedy="pass --task"
-        )
+    task = _task(subject, "--activations")
     found = activation_similarity(
         task.build_model(),
         str(a),
