@@ -17,9 +17,7 @@ from architectures.catalogue import build
 from cases import NETWORKS, Net
 from equivariance import Outcome, activations, check_law, poisoned
 from onebasin.discovery import find_probes, watch
-from onebasin.layout import AxisGroup
 from programs import Program
-from strategies import written
 
 TOLERANCE = 1e-10
 
@@ -210,6 +208,35 @@ def test_weights_are_no_activations() -> None:
     assert _place(model, torch.randn(2, 60)) == {"0.parametrizations.weight.original1": ("1", "relu", 2)}
 
 
+def test_tensors_made_to_be_filled_are_not_read() -> None:
+    """Where the entries are written into a tensor of zeros, the zeros say nothing."""
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        h = torch.relu(self.a(x))
+        filled = torch.zeros_like(h)
+        filled[:, :] = h
+        return self.b(filled)
+
+    model = Net(forward, a=nn.Linear(6, 8), b=nn.Linear(8, 3))
+
+    assert _place(model, torch.randn(4, 6)) == {"a": ("", "relu", 4)}
+
+
+def test_units_of_several_kinds_on_one_axis_are_not_read() -> None:
+    """Queries, keys and values before they are parted share an axis on which each kind moves in its own way."""
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        q, k, v = torch.tanh(self.qkv(x).view(len(x), 5, 3, 2, 4)).permute(2, 0, 3, 1, 4).unbind()
+        mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    found = check_law(Net(forward, qkv=nn.Linear(6, 24), out=nn.Linear(8, 3)), (torch.randn(2, 5, 6),))
+
+    assert found.error < TOLERANCE
+    assert len(found.probes) == 3
+    assert all(probe.place.operation != "aten::tanh" for probe in found.probes.values())
+
+
 def test_rows_in_an_order_of_the_network_are_no_samples() -> None:
     """Tokens sorted by a score, or picked by it, are others in each network; scattered back they are the same again."""
 
@@ -238,94 +265,7 @@ def _picked() -> nn.Module:
     )
 
 
-# Symmetries from elsewhere
-
-
-def _mlp() -> tuple[nn.Module, Tensor]:
-    return zoo.mlp(6, 8, 8, 3), torch.randn(4, 6)
-
-
-def test_a_symmetry_with_other_names() -> None:
-    """A symmetry written by hand is recognised by its layouts, and its names are used."""
-    model, x = _mlp()
-    symmetry = written(
-        [AxisGroup("second", 8), AxisGroup("first", 8)],
-        {"0.weight": "first,6", "0.bias": "first", "2.weight": "second,first", "2.bias": "second",
-         "4.weight": "3,second", "4.bias": "3"},
-    )  # fmt: skip
-    found = check_law(model, (x,), symmetry=symmetry)
-
-    assert list(found.probes) == ["second", "first"]
-    assert found.probes["first"].place.module == "1"
-    assert found.error < TOLERANCE
-
-
-def test_a_symmetry_that_moves_less() -> None:
-    """Groups may be left in place, and two tied to each other."""
-    model, x = _mlp()
-    still = written(
-        [AxisGroup("h", 8)],
-        {"0.weight": "8,6", "0.bias": "8", "2.weight": "h,8", "2.bias": "h", "4.weight": "3,h", "4.bias": "3"},
-    )
-    tied = written(
-        [AxisGroup("h", 8)],
-        {"0.weight": "h,6", "0.bias": "h", "2.weight": "h,h", "2.bias": "h", "4.weight": "3,h", "4.bias": "3"},
-    )
-
-    for symmetry in (still, tied):
-        found = check_law(model, (x,), symmetry=symmetry)
-        assert found.error < TOLERANCE
-        assert found.probes["h"].place.module == "3"
-
-
-def _heads(units: AxisGroup, heads: str = "h") -> ob.Symmetry:
-    return written(
-        [*([AxisGroup("h", 2)] if heads == "h" else []), units],
-        {"a.weight": f"{heads}*u,6", "a.bias": f"{heads}*u", "b.weight": f"3,{heads}*u", "b.bias": "3"},
-    )
-
-
-def test_units_that_move_alike_in_all_heads() -> None:
-    """Where the heads stay and their units share one permutation, the heads' positions are samples."""
-    case = NETWORKS["softmax inside heads"]
-    symmetry = _heads(AxisGroup("u", 4), heads="2")
-
-    found = check_law(case.model(), case.inputs(), symmetry=symmetry)
-
-    assert found.error < TOLERANCE
-    assert found.probes["u"].members == 4
-    assert found.probes["u"].samples == 2 * 4
-
-
-def test_a_symmetry_that_moves_too_much() -> None:
-    """What the model pins or ties must not move freely in the symmetry that is given."""
-    case = NETWORKS["softmax inside heads"]
-    model, inputs = case.model(), case.inputs()
-    free = written(
-        [AxisGroup("u", 8)], {"a.weight": "u,6", "a.bias": "u", "b.weight": "3,u", "b.bias": "3"}
-    )  # fmt: skip
-    with pytest.raises(ob.OneBasinError, match=r"a\.weight:0: expected a\*a\.units, as found on the model, or less"):
-        find_probes(model, free, inputs)
-
-    case = NETWORKS["positions mixed"]
-    positions = AxisGroup("p", 6, (), fixed=True)
-    alike = written([positions, AxisGroup("h", 8)], {"u": "p,h", "w": "p,h"})
-    assert check_law(case.model(), case.inputs(), symmetry=alike).error < TOLERANCE
-    apart = written([positions, AxisGroup("h", 8, ("p",))], {"u": "p,h", "w": "p,h"})
-    with pytest.raises(
-        ob.OneBasinError,
-        match=r"Net: group h: expected a moving group inside \(\), .*found a moving group inside \(p\);",
-    ):
-        find_probes(case.model(), apart, case.inputs())
-
-
-def test_a_symmetry_of_another_architecture() -> None:
-    """Tensors of other shapes are named before anything is run."""
-    model, x = _mlp()
-    symmetry = ob.discover(zoo.mlp(6, 7, 8, 3), (x,))
-
-    with pytest.raises(ob.OneBasinError, match=r"Sequential: 0\.weight: expected shape \(7, 6\)"):
-        find_probes(model, symmetry, (x,))
+# Attention that is left as it is
 
 
 def test_positions_that_only_fused_attention_leaves_free() -> None:

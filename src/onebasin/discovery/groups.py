@@ -65,17 +65,17 @@ class Reader:
         return tuple(_emit(self, product) for product in dims)
 
     def _is_known(self, row: tuple[Atom, ...]) -> bool:
-        """Whether every leaf stays, or is a whole group: neither undecided, nor split from the rest of its group."""
-        rest = list(row)
-        while rest:
-            chain = self.chains.get(rest[0], (rest[0],)) if rest[0] in self.groups else (rest[0],)
-            stays = rest[0].pin is not None or rest[0].uniform
-            if rest[0] in self.solution.cases or tuple(rest[: len(chain)]) != chain:
+        """Whether every leaf stays, or is one of a whole group: neither undecided, nor split from its group."""
+        following: list[Atom] = []
+        for atom in row:
+            if following:
+                if atom is not following.pop(0):
+                    return False
+            elif atom in self.groups:
+                following = list(self.chains.get(atom, ())[1:])
+            elif atom.pin is None and not atom.uniform:
                 return False
-            if rest[0] not in self.groups and (rest[0] in self.inner or not stays):
-                return False
-            del rest[: len(chain)]
-        return True
+        return not following
 
 
 def read_symmetry(model: nn.Module, solution: Solution, tape: Tape, unreached: str) -> Symmetry:
