@@ -243,3 +243,22 @@ def test_modules_and_files_are_taken(source: str, tmp_path_factory: pytest.TempP
     expected = model.double()(x)
     model.load_state_dict(out)
     torch.testing.assert_close(model(x), expected)
+
+
+def test_promised_values_are_moved() -> None:
+    """Conjugate and negative views, which only promise their values, move as copies of them would."""
+    s = written([AxisGroup("h", 4)], {"w": "h,2"})
+    element = s.random(3)
+    numbers = torch.randn(4, 2, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+
+    assert torch.equal(element.apply({"w": numbers.conj()})["w"], element.apply({"w": numbers})["w"].conj())
+    assert torch.equal(element.apply({"w": numbers.conj().imag})["w"], -element.apply({"w": numbers.imag})["w"])
+
+
+def test_tensors_that_share_memory_stay_tied() -> None:
+    """Two names of one tensor move once and stay one, where the symmetry does not know of the tie."""
+    s = written([AxisGroup("h", 4)], {"embed": "5,h", "head": "5,h"})
+    tensor = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    moved_once = s.random(1).apply({"embed": tensor, "head": tensor})
+
+    assert moved_once["embed"] is moved_once["head"]

@@ -67,13 +67,19 @@ def permute_tensor(
     permutations: Mapping[str, Permutation],
 ) -> Tensor:
     """A new tensor with every axis reordered; `tensor` is not modified, dtype, device and shape are kept."""
-    moved = tensor.detach().clone(memory_format=torch.contiguous_format)
+    given = _plain(tensor)
+    moved = given.clone(memory_format=torch.contiguous_format)
     sizes = {group.name: group.size for group in groups.values()}
-    source, target = _bits(tensor.detach()), _bits(moved)
+    source, target = _bits(given), _bits(moved)
     for part in parts(name, layouts, sizes) if layouts else ():
         if any(isinstance(factor, str) for factor in part.factors):
             part.view(target).copy_(permute_part(part.view(source), part, groups, permutations))
     return moved
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The tensor with its values in memory: a conjugate or negative view only promises them."""
+    return tensor.detach().resolve_conj().resolve_neg()
 
 
 def _bits(tensor: Tensor) -> Tensor:
@@ -85,7 +91,7 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
+    return a.dtype == b.dtype and torch.equal(_bits(_plain(a)), _bits(_plain(b)))
 
 
 def permute_stream(

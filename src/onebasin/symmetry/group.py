@@ -15,7 +15,7 @@ from torch import Tensor
 
 from onebasin import symmetry_json
 from onebasin.apply import permute_stream, permute_tensor
-from onebasin.checkpoint import Source, as_given, load_params
+from onebasin.checkpoint import Source, as_given, load_params, tied_names
 from onebasin.errors import OptionError, SymmetryError
 from onebasin.explanation import Explainer, Explanation
 from onebasin.json_file import read_json, write_json
@@ -321,7 +321,9 @@ class Matching:
         params = load_params(b)
         self.symmetry.check(params, str(b) if isinstance(b, str | Path) else "b")
         s = self.symmetry
-        return as_given(b, dict(permute_stream(params, s.layouts, s.groups, self.permutations, s.tied)))
+        # Tensors that share memory move as one, also where the symmetry does not know of it.
+        shared = [row for row in tied_names(params) if len({s.layouts[name] for name in row}) == 1]
+        return as_given(b, dict(permute_stream(params, s.layouts, s.groups, self.permutations, (*s.tied, *shared))))
 
     def move(self, name: str, tensor: Tensor) -> Tensor:
         """One tensor of `b` in the coordinates it was matched to, as a copy; unchecked, see `apply`."""
