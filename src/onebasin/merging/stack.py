@@ -5,13 +5,13 @@ floats, whose result is no longer than that, are added up in float32 instead: wi
 rounding is at most (models + 1) 2^-24 sum |c_m x_m|, 2^-15 of the step of bfloat16 at that size, so that the result is
 the correctly rounded one unless the exact sum lies that close to the middle between two neighbours.
 
-Chunks are short enough to stay in the cache, and for torch to work on each with one thread, so that sums do not depend
-on the number of threads. Memory is that of a few chunks, whatever the tensor's size.
+Chunks are short enough to stay in the cache, and sums are taken in an order that does not depend on the number of
+threads. Memory is that of a few chunks, whatever the tensor's size.
 """
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,8 +21,10 @@ from torch import Tensor
 from onebasin.checkpoint import check_finite
 from onebasin.merging.rule import Chunk, Rule, Shares
 
-CHUNK = 1 << 15
-"""Entries in a chunk: torch works with one thread on so many, and a few such rows fit the cache."""
+CHUNK = 1 << 16
+"""Entries in a chunk: a few such rows fit the cache."""
+SUMMED = 1 << 15
+"""Entries in a chunk while products are summed: torch works with one thread on so many, always in the same order."""
 COUNTED = 1 << 18
 """Entries in a chunk while magnitudes are counted, which costs 2^16 additions a chunk."""
 FEW = 8
@@ -92,7 +94,7 @@ class Stack:
         """The inner product of every two models, of products in float32 or longer that are summed in float64."""
         count = len(self.rows)
         sums = [[0.0] * count for _ in range(count)]
-        for _, views in self.windows():
+        for _, views in self.windows(SUMMED):
             rows = [view.to(self.wide) for view in views[:count]]
             for i in range(count):
                 for j in range(i, count):
@@ -153,18 +155,27 @@ class Stack:
         words = generator.random_raw(-(-stop // 2)).astype("<u8", copy=False).view("<u4")[skip:stop]
         return torch.from_numpy(words < round(share * 2**32)).to(chunk.rows[0].device)
 
-    def check(self, position: int, row: Tensor) -> bool:
-        """Whether a chunk of a row holds finite numbers only.
+    def examine(self, position: int, row: Tensor) -> None:
+        """Refuse NaN, and infinity where that may not pass.
+
+        Args:
+            position: the number of the model; the base comes last.
+            row: entries of it.
 
         Raises:
-            MismatchError: if it holds NaN, or infinity where that may not pass; counted in the whole tensor.
+            MismatchError: if there is one; bad entries are counted in the whole tensor.
         """
-        # One pass: a sum is not finite if an entry is not. That finite entries add up to infinity is a false alarm.
-        if math.isfinite(float(row.sum())):
-            return True
-        label = self.labels[position] if self.labels else f"model {position + 1}"
-        check_finite({self.name: self.all[position]}, label, infinity=self.infinity)
-        return bool(torch.isfinite(row).all())
+        if not _finite(row):
+            label = self.labels[position] if self.labels else f"model {position + 1}"
+            check_finite({self.name: self.all[position]}, label, infinity=self.infinity)
+
+
+def _finite(row: Tensor) -> bool:
+    """Whether all entries are finite, in one pass: their sum is not if one is not.
+
+    Finite entries whose sum is not finite count as not finite.
+    """
+    return math.isfinite(float(row.sum()))
 
 
 def flat(tensor: Tensor) -> Tensor:
@@ -205,36 +216,47 @@ def combined(stack: Stack, rule: Rule) -> Iterator[tuple[int, Tensor]]:
     Raises:
         MismatchError: if a tensor holds NaN, or infinity where that may not pass.
     """
-    count = len(stack.rows)
-    shares = (*rule.models, *([] if stack.base is None else [rule.base])) if isinstance(rule, Shares) else ()
-    keeping = bool(shares) and abs(math.fsum(shares) - 1) <= count * 2**-50 * max(1.0, *map(abs, shares))
+    if not isinstance(rule, Shares):
+        yield from _by_entry(stack, rule)
+        return
+    shares = (*rule.models, *([] if stack.base is None else [rule.base]))
+    used = [k for k, share in enumerate(shares) if share != 0]
+    keeping = abs(math.fsum(shares) - 1) <= len(shares) * 2**-50 * max(1.0, *map(abs, shares))
     # With shares from 0 to 1, float32 is so much finer than the result that rounding it gives an agreed number back.
-    exact = stack.wide == torch.float32 and min(shares, default=-1.0) >= 0
-    used = [k for k, share in enumerate(shares) if share != 0] if shares else range(count + (stack.base is not None))
+    exact = stack.wide == torch.float32 and min(shares) >= 0
     for start, views in stack.windows():
-        rows = [view.to(stack.wide, copy=True) for view in views]
-        finite = [stack.check(k, row) for k, row in enumerate(rows)]
-        if isinstance(rule, Shares):
-            total = _sum([rows[k] for k in used], [shares[k] for k in used], rows[0])
-        else:
-            total = rule(Chunk(start, rows[:count], rows[count] if stack.base is not None else None))
+        rows = [(views[k].to(stack.wide, copy=True), shares[k]) for k in used]
+        total = rows[0][0].mul_(rows[0][1]) if rows else torch.zeros_like(views[0], dtype=stack.wide)
+        for row, share in rows[1:]:
+            total.add_(row, alpha=share)
+        finite = _finite(total) and len(used) == len(views)
+        if not finite:  # then an entry of a row may be not finite, or a row has not been looked at
+            for k, view in enumerate(views):
+                stack.examine(k, view.to(stack.wide))
         result = round_once(total, stack.dtype)
-        if used and ((keeping and not exact) or ((keeping or not shares) and not all(finite))):
-            chosen = [views[k] for k in used]
-            agree = torch.ones_like(result, dtype=torch.bool)
-            for other in chosen[1:]:
-                agree &= other == chosen[0]
-            result = torch.where(agree, chosen[0].to(stack.dtype), result)
+        if used and keeping and not (exact and finite):
+            result = _keep_agreed(result, [views[k] for k in used])
         yield start, result
 
 
-def _sum(rows: Sequence[Tensor], shares: Sequence[float], like: Tensor) -> Tensor:
-    if not rows:
-        return torch.zeros_like(like)
-    total = rows[0].mul_(shares[0])
-    for row, share in zip(rows[1:], shares[1:], strict=True):
-        total.add_(row, alpha=share)
-    return total
+def _by_entry(stack: Stack, rule: Callable[[Chunk], Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """Carry out a rule that is a function of entries, which keeps what is agreed on and finite by itself."""
+    count = len(stack.rows)
+    for start, views in stack.windows():
+        rows = [view.to(stack.wide, copy=True) for view in views]
+        finite = [_finite(row) for row in rows]
+        for k in (k for k, good in enumerate(finite) if not good):
+            stack.examine(k, rows[k])
+        result = round_once(rule(Chunk(start, rows[:count], rows[count] if len(rows) > count else None)), stack.dtype)
+        yield start, result if all(finite) else _keep_agreed(result, views)
+
+
+def _keep_agreed(result: Tensor, views: Sequence[Tensor]) -> Tensor:
+    """The result with those entries put back on which all views agree."""
+    agree = torch.ones_like(result, dtype=torch.bool)
+    for other in views[1:]:
+        agree &= other == views[0]
+    return torch.where(agree, views[0].to(result.dtype), result)
 
 
 def round_once(tensor: Tensor, dtype: torch.dtype) -> Tensor:
