@@ -1,7 +1,7 @@
 """The linear assignment problem, solved exactly: by the compiled kernel, or by SciPy where it was not built.
 
-Both hand over the same: an optimal matching, prices of the columns that prove it, and the bound they prove. Which of equally
-good matchings is kept is decided here, once for both.
+Both hand over the same: an optimal matching, prices of the columns that prove it, and the bound they prove. Which of
+equally good matchings is kept is decided here, once for both.
 """
 
 import importlib
@@ -33,8 +33,8 @@ class Assignment:
     Attributes:
         index: `[n]` int64 in gather form: unit `i` of the result is `b`'s unit `index[i]`.
         value: the sum of `similarity[i, index[i]]`, in float64.
-        bound: no permutation scores more: `value` <= optimum <= `bound`, in float64. It is the value of the dual problem,
-            sum of prices + sum over i of max over j of (similarity[i, j] - prices[j]), for prices which prove the matching.
+        bound: no permutation scores more: `value` <= optimum <= `bound`, in float64. It is the dual value
+            of prices that prove the matching: their sum + sum over i of max over j of (similarity[i, j] - prices[j]).
         prices: `[n]` float64, these prices moved to the middle of the range in which they do: the start for the next,
             similar problem.
     """

@@ -29,7 +29,8 @@ def solve_by_scipy(
         if bound.size and similarity.size:
             _price(similarity, index[b], prices[b])
             _centre(similarity, index[b], prices[b])
-            bound[b] = sum(float((rows - prices[b]).max(axis=1).sum()) for _, rows in _blocks(similarity)) + prices[b].sum()
+            best = [(rows - prices[b]).max(axis=1) for _, rows in _blocks(similarity)]
+            bound[b] = np.concatenate(best).sum() + prices[b].sum()
 
 
 def _blocks(similarity: Scores) -> list[tuple[slice, Scores]]:

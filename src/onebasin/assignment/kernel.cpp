@@ -12,11 +12,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <cstring>
 #include <functional>
-#include <limits>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <nanobind/nanobind.h>
@@ -38,9 +37,9 @@ template <class T>
 class Solver {
 public:
     Solver(int n, const std::string& path)
-        : n_(n), listed_(n >= LISTED), kept_(std::max(4, std::min(KEPT, n / 8))), rows_(rows::choose<T>(path)), row_of_(n), pool_(n), rest_(n, INF), wide_(n, 0),
-          worth_(n), distance_(n, INF), from_(n), done_(n, 0), best_(n), top_(n), base_(n),
-          groups_((n / LANES / 4 + 2) * LANES), keys_(n + 1), chosen_(groups_.size() + 1), found_(n + 1) {}
+        : n_(n), listed_(n >= LISTED), kept_(std::max(4, std::min(KEPT, n / 8))), rows_(rows::choose<T>(path)),
+          row_of_(n), pool_(n), rest_(n), wide_(n), worth_(n), distance_(n, INF), from_(n), done_(n, 0), best_(n), top_(n),
+          base_(n), groups_((n / LANES / 4 + 2) * LANES), keys_(n + 1), chosen_(groups_.size() + 1), found_(n + 1) {}
 
     // Solve one problem. `index` comes with the matching to keep where it can be kept, `price` with the prices to start
     // from if `warm`; `bound` takes what no matching exceeds, and prices are centred, where it is wanted. Returns -1, or the
@@ -68,9 +67,9 @@ public:
     }
 
 private:
-    static constexpr int LISTED = 24;     // fewer columns are looked at all together
-    static constexpr int KEPT = 12;        // length of a list
-    static constexpr double LIMIT = 1e300; // so that sums of n of them are finite
+    static constexpr int LISTED = 24;       // fewer columns are looked at all together
+    static constexpr int KEPT = 12;         // the shortest list of a row, in problems that are not small
+    static constexpr double LIMIT = 1e300;  // so that sums of n of them are finite
 
     struct Entry {
         double r;  // when it was listed: today's is no larger
@@ -87,13 +86,8 @@ private:
     double r(int i, int j) const { return row(i)[j] - price_[j]; }
 
     static double decode(int64_t bits) {
-        if (sizeof(T) == 8) {
-            double value;
-            std::memcpy(&value, &bits, sizeof value);
-            return value;
-        }
-        const auto low = static_cast<int32_t>(bits);
-        float value;
+        const auto low = static_cast<std::conditional_t<sizeof(T) == 8, int64_t, int32_t>>(bits);
+        T value;
         std::memcpy(&value, &low, sizeof value);
         return value;
     }
@@ -227,9 +221,7 @@ private:
             return;
         }
         const auto before = [&](const Entry& a, const Entry& b) {
-            if (a.r != b.r) return a.r > b.r;
-            const int x = a.column - i, y = b.column - i;
-            return (x < 0 ? x + n_ : x) < (y < 0 ? y + n_ : y);
+            return a.r != b.r ? a.r > b.r : (a.column - i + n_) % n_ < (b.column - i + n_) % n_;
         };
         if (size > 2 * kept) {
             std::nth_element(found_.begin(), found_.begin() + 2 * kept, found_.begin() + size, before);
@@ -256,16 +248,16 @@ private:
         }
     }
 
-    // The two largest r of a row; of equal best columns a free one.
+    // The two largest r of a row; of equal best columns a free one. A new list always has the answer: two entries of it
+    // are not below what it leaves out.
     Two two_best(int i) {
         if (!listed_) {
             Two two;
-            const T* s = row(i);
-            for (int j = 0; j < n_; ++j) weigh(two, s[j] - price_[j], j);
+            for (int j = 0; j < n_; ++j) weigh(two, r(i, j), j);
             return two;
         }
-        for (int attempt = 0;; ++attempt) {
-            if (rest_[i] == INF || attempt) list(i, attempt > 1 ? n_ : kept_);
+        for (bool old = rest_[i] != INF;; old = false) {
+            if (!old) list(i, kept_);
             Two two;
             for (const Entry& entry : pool_[i]) {
                 if (entry.r < two.second) break;
@@ -332,7 +324,10 @@ private:
 
     void reach(int i, int j, double length) {
         if (row_of_[j] < 0) {
-            if (length < limit_) { limit_ = length; sink_ = j; from_[j] = i; }
+            if (length >= limit_) return;
+            limit_ = length;
+            sink_ = j;
+            from_[j] = i;
         } else if (length < distance_[j] && length < limit_ && !done_[j]) {
             if (distance_[j] == INF) touched_.push_back(j);
             distance_[j] = length;
@@ -403,9 +398,9 @@ private:
         touched_.clear();
         for (int j = sink_, i = -1; i != start;) {
             i = from_[j];
-            const int next = static_cast<int>(index_[i]);
+            const int before = static_cast<int>(index_[i]);
             give(i, j);
-            j = next;
+            j = before;
         }
     }
 
@@ -444,7 +439,7 @@ private:
 
     const int n_;
     const bool listed_;
-    const int kept_;                        // length of a list
+    const int kept_;
     const rows::Passes<T> rows_;
     const T* s_ = nullptr;
     double* price_ = nullptr;

@@ -141,21 +141,25 @@ struct Passes {
     void (*ranks)(const double*, int, int64_t*);
 };
 
-#define COMPILED(NAME, TARGET)                                                                                             \
-    template <class T>                                                                                                     \
-    struct NAME {                                                                                                          \
-        TARGET static void maxima4(const T* s, const double* p, int n, double* out) { group_maxima<4>(s, p, n, out); }     \
-        TARGET static void maxima16(const T* s, const double* p, int n, double* out) { group_maxima<DEPTH>(s, p, n, out); } \
-        TARGET static bool reaches(const T* s, const double* p, const double* d, double base, double limit) {              \
-            return rows::reaches(s, p, d, base, limit);                                                                        \
-        }                                                                                                                  \
-        TARGET static double slacks(const T* s, const double* p, int n, double top, double* least) {                       \
-            return rows::slacks(s, p, n, top, least);                                                                          \
-        }                                                                                                                  \
-        TARGET static int64_t magnitude(const T* s, int n) { return rows::magnitude(s, n); }                                   \
-        TARGET static int count(const double* x, int n, double least) { return rows::count(x, n, least); }                      \
-        TARGET static void ranks(const double* x, int n, int64_t* place) { rows::ranks(x, n, place); }                          \
-        static Passes<T> passes() { return {maxima4, maxima16, reaches, slacks, magnitude, count, ranks}; }                     \
+#define COMPILED(NAME, TARGET)                                                                                    \
+    template <class T>                                                                                            \
+    struct NAME {                                                                                                 \
+        TARGET static void maxima4(const T* s, const double* p, int n, double* out) {                             \
+            group_maxima<4>(s, p, n, out);                                                                        \
+        }                                                                                                         \
+        TARGET static void maxima16(const T* s, const double* p, int n, double* out) {                            \
+            group_maxima<DEPTH>(s, p, n, out);                                                                    \
+        }                                                                                                         \
+        TARGET static bool reaches(const T* s, const double* p, const double* d, double base, double limit) {     \
+            return rows::reaches(s, p, d, base, limit);                                                           \
+        }                                                                                                         \
+        TARGET static double slacks(const T* s, const double* p, int n, double top, double* least) {              \
+            return rows::slacks(s, p, n, top, least);                                                             \
+        }                                                                                                         \
+        TARGET static int64_t magnitude(const T* s, int n) { return rows::magnitude(s, n); }                      \
+        TARGET static int count(const double* x, int n, double least) { return rows::count(x, n, least); }        \
+        TARGET static void ranks(const double* x, int n, int64_t* place) { rows::ranks(x, n, place); }            \
+        static Passes<T> passes() { return {maxima4, maxima16, reaches, slacks, magnitude, count, ranks}; }       \
     };
 
 COMPILED(Plain, )
