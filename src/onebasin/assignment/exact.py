@@ -1,7 +1,7 @@
 """The linear assignment problem, solved exactly: by the compiled kernel, or by SciPy where it was not built.
 
-Both hand over the same three things: an optimal matching, prices of the columns that prove it, and what every row can
-gain at most at these prices. Value, bound and the choice between equally good matchings are made from them here, once.
+Both hand over the same: an optimal matching, prices of the columns that prove it, and the bound they prove. Which of
+equally good matchings is kept is decided here, once for both.
 """
 
 import importlib
@@ -33,10 +33,10 @@ class Assignment:
     Attributes:
         index: `[n]` int64 in gather form: unit `i` of the result is `b`'s unit `index[i]`.
         value: the sum of `similarity[i, index[i]]`, in float64.
-        bound: no permutation scores more: `value` <= optimum <= `bound`; computed in float64 from the prices, by
-            sum of prices + sum over i of max over j of (similarity[i, j] - prices[j]).
-        prices: `[n]` float64, column potentials in the middle of the range in which they prove the matching: the start
-            for the next, similar problem.
+        bound: no permutation scores more: `value` <= optimum <= `bound`, in float64. It is the dual value
+            of prices that prove the matching: their sum + sum over i of max over j of (similarity[i, j] - prices[j]).
+        prices: `[n]` float64, these prices moved to the middle of the range in which they do: the start for the next,
+            similar problem.
     """
 
     index: NDArray[np.int64]
@@ -63,6 +63,11 @@ def solve(similarity: Scores, warm: Assignment | None = None) -> Assignment:
         MismatchError: if the matrix is not square or not finite (names the first entry at fault), or if `warm` has
             another size.
     """
+    return solve_on(PATHS[-1], similarity, warm)
+
+
+def solve_on(path: str, similarity: Scores, warm: Assignment | None = None) -> Assignment:
+    """As `solve`, on one of `PATHS`."""
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:  # noqa: PLR2004 - a matrix
         raise MismatchError(
             "similarity", expected="a square matrix", found=f"shape {similarity.shape}", remedy="pass [n, n] scores"
@@ -77,11 +82,10 @@ def solve(similarity: Scores, warm: Assignment | None = None) -> Assignment:
         )
     batch = _plain(similarity)[None]
     kept = np.arange(n)[None] if warm is None else warm.index[None]
-    index, prices, best = _solved(batch, kept, None if warm is None else warm.prices[None], certify=True)
+    index, prices, bound = _solved(batch, kept, None if warm is None else warm.prices[None], certify=True, path=path)
     index = _settled(batch, index, kept)
     value = float(_picked(batch, index).sum())
-    bound = float(best.sum() + prices.sum())
-    return Assignment(index[0], value, max(value, bound), prices[0])
+    return Assignment(index[0], value, max(value, float(bound[0])), prices[0])
 
 
 def solve_each(similarity: Scores) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -96,13 +100,18 @@ def solve_each(similarity: Scores) -> tuple[NDArray[np.int64], NDArray[np.float6
     Raises:
         MismatchError: if the matrices are not square or not finite (names the first entry at fault).
     """
+    return solve_each_on(PATHS[-1], similarity)
+
+
+def solve_each_on(path: str, similarity: Scores) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """As `solve_each`, on one of `PATHS`."""
     if similarity.ndim != 3 or similarity.shape[1] != similarity.shape[2]:  # noqa: PLR2004 - matrices
         raise MismatchError(
             "similarity", expected="square matrices", found=f"shape {similarity.shape}", remedy="pass [k, n, n] scores"
         )
     batch = _plain(similarity)
     kept = np.broadcast_to(np.arange(batch.shape[1]), batch.shape[:2])
-    index, _, _ = _solved(batch, kept, None, certify=False)
+    index, _, _ = _solved(batch, kept, None, certify=False, path=path)
     index = _settled(batch, index, kept)
     return index, _picked(batch, index).sum(axis=1)
 
@@ -114,28 +123,20 @@ def _plain(similarity: Scores) -> Scores:
     return np.ascontiguousarray(similarity, np.float64)
 
 
-_Solved = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
-
-
 def _solved(
-    batch: Scores,
-    kept: NDArray[np.int64],
-    start: NDArray[np.float64] | None,
-    *,
-    certify: bool,
-    path: str = PATHS[-1],
-) -> _Solved:
-    """Optimal matchings `[k, n]`, prices `[k, n]`, and `[k, n]` the largest `similarity - prices` of every row."""
+    batch: Scores, kept: NDArray[np.int64], start: NDArray[np.float64] | None, *, certify: bool, path: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Optimal matchings `[k, n]`, prices `[k, n]`, and `[k]` bounds if wanted."""
     index = np.array(kept, np.int64, order="C")
     prices = np.zeros(index.shape) if start is None else np.array(start, np.float64, order="C")
-    best = np.zeros(index.shape)
-    if path == "scipy":
+    bound = np.zeros(len(batch) if certify else 0)
+    if _kernel is not None and path != "scipy":
+        bad = _kernel.solve(batch, index, prices, bound, start is not None, path)
+    else:
         wrong = ~(np.abs(batch) <= np.float64(_LARGEST))
         bad = int(wrong.argmax()) if wrong.any() else -1
         if bad < 0:
-            solve_by_scipy(batch, index, prices, best, certify=certify)
-    else:
-        bad = _kernel.solve(batch, index, prices, best, start is not None, certify, path)  # type: ignore[union-attr]
+            solve_by_scipy(batch, index, prices, bound)
     if bad >= 0:
         place = np.unravel_index(bad, batch.shape)
         entry = ", ".join(str(p) for p in (place if len(batch) > 1 else place[1:]))
@@ -146,7 +147,7 @@ def _solved(
             found=str(found),
             remedy="look for NaN or overflow in the weights or activations it was computed from",
         )
-    return index, prices, best
+    return index, prices, bound
 
 
 def _picked(batch: Scores, index: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -160,13 +161,14 @@ def _settled(batch: Scores, index: NDArray[np.int64], kept: NDArray[np.int64]) -
         return index
     k, n = index.shape
     # Unit i takes what unit to[i] had: the cycles of `to` move independently. Name each by its least member.
-    to = np.take_along_axis(np.argsort(kept, axis=1), index, axis=1)
-    name, far = np.broadcast_to(np.arange(n), (k, n)), to
+    to = np.empty((k, n), np.int64)
+    np.put_along_axis(to, kept, np.broadcast_to(np.arange(n), (k, n)), axis=1)
+    far = (np.take_along_axis(to, index, axis=1) + n * np.arange(k)[:, None]).ravel()
+    name = np.arange(k * n)
     for _ in range(n.bit_length()):
-        name = np.minimum(name, np.take_along_axis(name, far, axis=1))
-        far = np.take_along_axis(far, far, axis=1)
-    name = name + n * np.arange(k)[:, None]
-    new, old = _picked(batch, index), _picked(batch, kept)
-    gain = np.bincount(name.ravel(), (new - old).ravel(), k * n)
-    scale = np.bincount(name.ravel(), (np.abs(new) + np.abs(old)).ravel(), k * n)
-    return np.where((gain <= _ROUNDING * scale)[name], kept, index)
+        name = np.minimum(name, name[far])
+        far = far[far]
+    new, old = _picked(batch, index).ravel(), _picked(batch, kept).ravel()
+    gain = np.bincount(name, new - old, k * n)
+    scale = np.bincount(name, np.abs(new) + np.abs(old), k * n)
+    return np.where((gain <= _ROUNDING * scale)[name].reshape(k, n), kept, index)

@@ -8,11 +8,9 @@ Scores = NDArray[np.float32] | NDArray[np.float64]
 _ROWS = 256
 """Rows taken at a time where all scores are needed in float64."""
 
-_CENTRINGS = 3
-
 
 def solve_by_scipy(
-    batch: Scores, index: NDArray[np.int64], prices: NDArray[np.float64], best: NDArray[np.float64], *, certify: bool
+    batch: Scores, index: NDArray[np.int64], prices: NDArray[np.float64], bound: NDArray[np.float64]
 ) -> None:
     """Solve by SciPy's modified Jonker-Volgenant algorithm (Crouse, 2016), O(n^3) in the worst case.
 
@@ -20,18 +18,19 @@ def solve_by_scipy(
         batch: `[k, n, n]` float32 or float64, finite.
         index: `[k, n]`, filled with optimal matchings.
         prices: `[k, n]`, comes with the prices to start from; filled with prices that prove the matchings, if wanted.
-        best: `[k, n]`, filled with the largest `similarity - prices` of every row, if wanted.
-        certify: whether prices are wanted; they cost about as much as the matching.
+        bound: `[k]`, filled with what no matching exceeds; empty where neither this nor prices are wanted, which cost
+            about as much as the matching.
     """
     # Imported here, so that `import onebasin` stays light.
     from scipy.optimize import linear_sum_assignment
 
     for b, similarity in enumerate(batch):
         index[b] = linear_sum_assignment(similarity, maximize=True)[1]
-        if certify and similarity.size:
+        if bound.size and similarity.size:
             _price(similarity, index[b], prices[b])
             _centre(similarity, index[b], prices[b])
-            best[b] = np.concatenate([(rows - prices[b]).max(axis=1) for _, rows in _blocks(similarity)])
+            best = [(rows - prices[b]).max(axis=1) for _, rows in _blocks(similarity)]
+            bound[b] = np.concatenate(best).sum() + prices[b].sum()
 
 
 def _blocks(similarity: Scores) -> list[tuple[slice, Scores]]:
@@ -70,13 +69,11 @@ def _centre(similarity: Scores, index: NDArray[np.int64], prices: NDArray[np.flo
     n = len(index)
     if n == 1:
         return
-    own = similarity[np.arange(n), index].astype(np.float64)
-    for _ in range(_CENTRINGS):
-        top = own - prices[index]
-        a, b = np.empty(n), np.full(n, np.inf)
-        for place, rows in _blocks(similarity):
-            slack = top[place, None] - (rows - prices)
-            slack[np.arange(len(slack)), index[place]] = np.inf
-            a[place] = slack.min(axis=1)
-            np.minimum(b, slack.min(axis=0), out=b)
-        prices[index] += (np.maximum(a, 0) - np.maximum(b[index], 0)) / 2
+    top = similarity[np.arange(n), index] - prices[index]
+    a, b = np.empty(n), np.full(n, np.inf)
+    for place, rows in _blocks(similarity):
+        slack = top[place, None] - (rows - prices)
+        slack[np.arange(len(slack)), index[place]] = np.inf
+        a[place] = slack.min(axis=1)
+        np.minimum(b, slack.min(axis=0), out=b)
+    prices[index] += (np.maximum(a, 0) - np.maximum(b[index], 0)) / 2

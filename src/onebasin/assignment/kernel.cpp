@@ -8,14 +8,14 @@
 // stays true for ever: a question is answered from the list unless the answer falls below the bound.
 //
 // Everything that decides is computed by the same double operations in the same order on every path, and ties go by index:
-// the paths below differ in speed only.
+// the paths of rows.h differ in speed only.
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <cstring>
-#include <limits>
+#include <functional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <nanobind/nanobind.h>
@@ -23,194 +23,53 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "rows.h"
+
 namespace nb = nanobind;
 
 namespace {
 
-constexpr double INF = std::numeric_limits<double>::infinity();
-constexpr int LANES = 16;  // columns side by side in a loop over a row: four registers of AVX2, two of AVX-512
-constexpr int DEPTH = 16;  // a group is DEPTH columns LANES apart
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Passes over one row. Written once as plain loops; compiled for several instruction sets below.
-
-#if defined(__GNUC__) || defined(__clang__)
-#define INLINE inline __attribute__((always_inline))
-#else
-#define INLINE inline
-#endif
-
-// The largest r of every group of a row: out[c * LANES + l] is over the columns c * LANES * D + t * LANES + l, t < D.
-template <int D, class T>
-INLINE void group_maxima(const T* s, const double* price, int n, double* out) {
-    int begin = 0;
-    for (; begin + LANES * D <= n; begin += LANES * D, out += LANES) {
-        const T* x = s + begin;
-        const double* p = price + begin;
-        for (int l = 0; l < LANES; ++l) {
-            double most = x[l] - p[l];
-#pragma GCC unroll 16
-            for (int t = 1; t < D; ++t) {
-                const double r = x[t * LANES + l] - p[t * LANES + l];
-                most = r > most ? r : most;
-            }
-            out[l] = most;
-        }
-    }
-    if (begin == n) return;
-    for (int l = 0; l < LANES; ++l) out[l] = -INF;
-    for (; begin < n; begin += LANES) {
-        const int width = std::min(LANES, n - begin);
-        for (int l = 0; l < width; ++l) {
-            const double r = s[begin + l] - price[begin + l];
-            out[l] = r > out[l] ? r : out[l];
-        }
-    }
-}
-
-// Whether any of 64 columns is reached at less than its distance.
-template <class T>
-INLINE bool reaches(const T* s, const double* price, const double* distance, double base, double limit) {
-    int hit = 0;
-    for (int l = 0; l < 64; ++l) {
-        const double reached = base - (s[l] - price[l]);
-        hit |= (reached < distance[l]) & (reached < limit);
-    }
-    return hit != 0;
-}
-
-// least[j] = min(least[j], top - r(j)); returns the least top - r(j) of the row.
-template <class T>
-INLINE double slacks(const T* s, const double* price, int n, double top, double* least) {
-    double own[LANES];
-    std::fill(own, own + LANES, INF);
-    int begin = 0;
-    for (; begin + LANES <= n; begin += LANES) {
-        for (int l = 0; l < LANES; ++l) {
-            const double slack = top - (s[begin + l] - price[begin + l]);
-            least[begin + l] = slack < least[begin + l] ? slack : least[begin + l];
-            own[l] = slack < own[l] ? slack : own[l];
-        }
-    }
-    for (; begin < n; ++begin) {
-        const double slack = top - (s[begin] - price[begin]);
-        least[begin] = slack < least[begin] ? slack : least[begin];
-        own[0] = slack < own[0] ? slack : own[0];
-    }
-    return *std::min_element(own, own + LANES);
-}
-
-// The largest magnitude of a row as bits, which order like the magnitudes; infinities and NaN are above all finite ones.
-INLINE int64_t magnitude(const float* s, int n) {
-    int32_t most = 0;
-    for (int j = 0; j < n; ++j) {
-        int32_t bits;
-        std::memcpy(&bits, s + j, sizeof bits);
-        bits &= 0x7fffffff;
-        most = bits > most ? bits : most;
-    }
-    return most;
-}
-INLINE int64_t magnitude(const double* s, int n) {
-    int64_t most = 0;
-    for (int j = 0; j < n; ++j) {
-        int64_t bits;
-        std::memcpy(&bits, s + j, sizeof bits);
-        bits &= 0x7fffffffffffffff;
-        most = bits > most ? bits : most;
-    }
-    return most;
-}
-
-template <class T>
-struct Rows {
-    void (*maxima4)(const T*, const double*, int, double*);
-    void (*maxima16)(const T*, const double*, int, double*);
-    bool (*reaches)(const T*, const double*, const double*, double, double);
-    double (*slacks)(const T*, const double*, int, double, double*);
-    int64_t (*magnitude)(const T*, int);
-};
-
-#define COMPILED(NAME, TARGET)                                                                                             \
-    template <class T>                                                                                                     \
-    struct NAME {                                                                                                          \
-        TARGET static void maxima4(const T* s, const double* p, int n, double* out) { group_maxima<4>(s, p, n, out); }     \
-        TARGET static void maxima16(const T* s, const double* p, int n, double* out) { group_maxima<DEPTH>(s, p, n, out); } \
-        TARGET static bool reaches(const T* s, const double* p, const double* d, double base, double limit) {              \
-            return ::reaches(s, p, d, base, limit);                                                                        \
-        }                                                                                                                  \
-        TARGET static double slacks(const T* s, const double* p, int n, double top, double* least) {                       \
-            return ::slacks(s, p, n, top, least);                                                                          \
-        }                                                                                                                  \
-        TARGET static int64_t magnitude(const T* s, int n) { return ::magnitude(s, n); }                                   \
-        static Rows<T> rows() { return {maxima4, maxima16, reaches, slacks, magnitude}; }                                  \
-    };
-
-COMPILED(Plain, )
-#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
-COMPILED(Avx2, __attribute__((target("avx2"))))
-COMPILED(Avx512, __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw"))))
-
-std::vector<std::string> paths() {
-    __builtin_cpu_init();
-    std::vector<std::string> found{"plain"};
-    if (__builtin_cpu_supports("avx2")) found.push_back("avx2");
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw"))
-        found.push_back("avx512");
-    return found;
-}
-template <class T>
-Rows<T> choose(const std::string& path) {
-    return path == "avx512" ? Avx512<T>::rows() : path == "avx2" ? Avx2<T>::rows() : Plain<T>::rows();
-}
-#else
-std::vector<std::string> paths() { return {"plain"}; }
-template <class T>
-Rows<T> choose(const std::string&) { return Plain<T>::rows(); }
-#endif
-
-// ---------------------------------------------------------------------------------------------------------------------
+using rows::DEPTH;
+using rows::INF;
+using rows::LANES;
 
 template <class T>
 class Solver {
 public:
     Solver(int n, const std::string& path)
-        : n_(n), listed_(n >= LISTED), rows_(choose<T>(path)), row_of_(n), pool_(n), rest_(n, INF), wide_(n, 0),
-          worth_(n), distance_(n, INF), from_(n), done_(n, 0), base_(n), groups_((n / LANES / 4 + 2) * LANES) {}
+        : n_(n), listed_(n >= LISTED), kept_(std::max(4, std::min(KEPT, n / 8))), rows_(rows::choose<T>(path)),
+          row_of_(n), pool_(n), rest_(n), wide_(n), worth_(n), distance_(n, INF), from_(n), done_(n, 0), best_(n), top_(n),
+          base_(n), groups_((n / LANES / 4 + 2) * LANES), keys_(n + 1), chosen_(groups_.size() + 1), found_(n + 1) {}
 
     // Solve one problem. `index` comes with the matching to keep where it can be kept, `price` with the prices to start
-    // from if `warm`; `best` takes the largest r of every row where wanted. Returns -1, or the position of the first entry
-    // that is not finite or too large.
-    int64_t run(const T* s, int64_t* index, double* price, double* best, bool warm, int centrings) {
+    // from if `warm`; `bound` takes what no matching exceeds, and prices are centred, where it is wanted. Returns -1, or the
+    // position of the first entry that is not finite or too large.
+    int64_t run(const T* s, int64_t* index, double* price, double* bound, bool warm) {
         s_ = s, price_ = price, index_ = index;
-        double magnitude = 0;
-        for (int i = 0; i < n_; ++i) {
-            const double here = decode(rows_.magnitude(row(i), n_));
-            if (!(here <= LIMIT)) return position(i);
-            magnitude = std::max(magnitude, here);
-        }
-        if (warm)  // prices far beyond the scores would drown them in rounding: they are of another problem
-            for (int j = 0; j < n_; ++j) warm = warm && std::abs(price[j]) <= 16 * magnitude;
-        if (!warm) std::fill(price, price + n_, 0.0);
         std::fill(row_of_.begin(), row_of_.end(), -1);
         std::fill(rest_.begin(), rest_.end(), INF);
-        for (auto& list : pool_) list.clear();
         std::fill(wide_.begin(), wide_.end(), 0);
-        if (!start(best, warm)) {
-            reduce();
-            for (const int i : free_) augment(i);
-            for (int pass = 0; pass < centrings && n_ > 1; ++pass) centre();
-            if (best)
-                for (int i = 0; i < n_; ++i) best[i] = most(i);
+        int bad = look(warm);
+        if (warm && bad < 0 && !related()) bad = look(warm = false);
+        if (bad >= 0) return position(bad);
+        if (optimal()) {
+            if (bound) *bound = sum(top_.data()) + sum(price_);
+            return -1;
         }
+        spans_ = 0, lists_ = 0;
+        spread_ = magnitude_ / 4 + std::numeric_limits<double>::min();
+        begin(warm);
+        bid(0, 2);
+        if (listed_ && contested() > n_ / 20) auction();
+        for (const int i : free_) augment(i);
+        if (bound) *bound = centre();
         return -1;
     }
 
 private:
-    static constexpr int LISTED = 192;     // fewer columns are looked at all together
-    static constexpr int KEPT = 24;        // length of a list
-    static constexpr double LIMIT = 1e300; // so that sums of n of them are finite
+    static constexpr int LISTED = 24;       // fewer columns are looked at all together
+    static constexpr int KEPT = 12;         // the shortest list of a row, in problems that are not small
+    static constexpr double LIMIT = 1e300;  // so that sums of n of them are finite
 
     struct Entry {
         double r;  // when it was listed: today's is no larger
@@ -227,13 +86,8 @@ private:
     double r(int i, int j) const { return row(i)[j] - price_[j]; }
 
     static double decode(int64_t bits) {
-        if (sizeof(T) == 8) {
-            double value;
-            std::memcpy(&value, &bits, sizeof value);
-            return value;
-        }
-        const auto low = static_cast<int32_t>(bits);
-        float value;
+        const auto low = static_cast<std::conditional_t<sizeof(T) == 8, int64_t, int32_t>>(bits);
+        T value;
         std::memcpy(&value, &low, sizeof value);
         return value;
     }
@@ -253,77 +107,129 @@ private:
         return found;
     }
 
-    // Row i takes column j, which nobody has.
+    // The first column of the row whose groups are in groups_ at which it has its largest r.
+    int argmost(int i) const {
+        int g = 0;
+        while (groups_[g] != top_[i]) ++g;
+        int j = g / LANES * LANES * DEPTH;
+        while (r(i, j) != top_[i]) ++j;
+        return j;
+    }
+
+    // Row i takes column j.
     void give(int i, int j) {
         index_[i] = j;
         row_of_[j] = i;
         worth_[i] = row(i)[j];
     }
 
-    // The first matching: what was there stays where it is best. Returns whether it is optimal as it is.
-    bool start(double* best, bool warm) {
-        double gap = 0, scale = 0, value = 0;
-        top_.resize(n_);
+    // One pass over all scores: the largest r of every row and how far the given matching falls short of it. Returns the
+    // first row with an entry that is not finite or too large, or -1. Without `warm`, all prices become 0 first.
+    int look(bool warm) {
+        if (!warm) std::fill(price_, price_ + n_, 0.0);
+        gap_ = scale_ = value_ = magnitude_ = 0;
         for (int i = 0; i < n_; ++i) {
+            const double here = decode(rows_.magnitude(row(i), n_));
+            if (!(here <= LIMIT)) return i;
+            magnitude_ = std::max(magnitude_, here);
             top_[i] = most(i);
-            const double here = r(i, static_cast<int>(index_[i]));
-            gap += top_[i] - here;
-            scale += std::abs(top_[i]) + std::abs(price_[i]);
-            value += row(i)[index_[i]];
+            const int j = static_cast<int>(index_[i]);
+            const double gap = top_[i] - r(i, j);
+            if (gap > 0 && !warm) best_[i] = argmost(i);
+            gap_ += gap;
+            scale_ += std::abs(top_[i]) + std::abs(price_[i]);
+            value_ += row(i)[j];
         }
-        if (gap <= scale * std::ldexp(1.0, -50)) {
-            if (best) std::copy(top_.begin(), top_.end(), best);
-            return true;
-        }
-        if (warm && gap > 0.5 * std::abs(value)) {
-            std::fill(price_, price_ + n_, 0.0);
-            return start(best, false);
-        }
+        return -1;
+    }
+
+    // Whether the given matching attains the bound of the prices, up to rounding.
+    bool optimal() const { return gap_ <= scale_ * std::ldexp(1.0, -50); }
+
+    // Whether the prices can be those of a similar problem. Prices far beyond the scores would drown them in rounding.
+    bool related() const {
+        for (int j = 0; j < n_; ++j)
+            if (!(std::abs(price_[j]) <= 16 * magnitude_)) return false;
+        return gap_ <= 0.5 * std::abs(value_);
+    }
+
+    // The first matching: what was there stays where it is best; without prices, other rows take a best column if free.
+    void begin(bool warm) {
         free_.clear();
         for (int i = 0; i < n_; ++i) {
             const int j = static_cast<int>(index_[i]);
             if (r(i, j) == top_[i]) give(i, j);
+        }
+        for (int i = 0; i < n_; ++i) {
+            const int j = static_cast<int>(index_[i]);
+            if (row_of_[j] == i) continue;
+            if (!warm && row_of_[best_[i]] < 0) give(i, best_[i]);
             else free_.push_back(i);
         }
-        return false;
+    }
+
+    // A number that `kept` to `most` of the largest r of groups reach, as far as ties allow (then more reach it). Rows are
+    // alike: the search begins where it ended last time, as seen from the largest.
+    double threshold(int count, int kept, int most) {
+        const double top = *std::max_element(groups_.begin(), groups_.begin() + count);
+        double low = -INF, high = top, spread = spread_;
+        for (int attempt = 0; attempt < 64; ++attempt) {
+            const double here = top - spread;
+            const int reached = rows_.count(groups_.data(), count, here);
+            if (reached >= kept && reached <= most) {
+                spread_ = spread;
+                return here;
+            }
+            (reached < kept ? high : low) = here;
+            spread = low == -INF ? 2 * spread : top - (low + (high - low) / 2);
+            if (spread == INF || top - spread == low || top - spread == high) break;
+        }
+        return low;
     }
 
     // The list of a row: its largest r, at least `kept` of them if there are as many, ties from a place of its own on.
     void list(int i, int kept) {
-        const bool deep = n_ >= 32 * kept;  // then there are twice as many groups as wanted
+        const bool deep = n_ >= 40 * kept;
         const int depth = deep ? DEPTH : 4;
         (deep ? rows_.maxima16 : rows_.maxima4)(row(i), price_, n_, groups_.data());
         const int count = (n_ + LANES * depth - 1) / (LANES * depth) * LANES;
-        sorted_.assign(groups_.begin(), groups_.begin() + count);
-        double least = -INF;
-        if (kept < count) {
-            std::nth_element(sorted_.begin(), sorted_.begin() + kept - 1, sorted_.end(), std::greater<double>());
-            least = sorted_[kept - 1];
-        }
-        auto& found = pool_[i];
-        found.clear();
-        const T* s = row(i);
+        const double least = kept < count ? threshold(count, kept, kept + kept / 4) : -INF;
+        int chosen = 0;
         for (int g = 0; g < count; ++g) {
-            if (groups_[g] < least) continue;
-            const int first = g / LANES * LANES * depth + g % LANES;
-            for (int j = first, t = 0; t < depth && j < n_; ++t, j += LANES) {
+            chosen_[chosen] = g;
+            chosen += groups_[g] >= least;
+        }
+        int size = 0;
+        const T* s = row(i);
+        for (int c = 0; c < chosen; ++c) {
+            int j = chosen_[c] / LANES * LANES * depth + chosen_[c] % LANES;
+            for (int t = 0; t < depth && j < n_; ++t, j += LANES) {
                 const double value = s[j] - price_[j];
-                if (value >= least) found.push_back({value, s[j], j});
+                found_[size] = {value, s[j], j};
+                keys_[size] = value;
+                size += value >= least;
             }
         }
-        const int offset = i;
-        const auto before = [&](const Entry& a, const Entry& b) {
-            if (a.r != b.r) return a.r > b.r;
-            const int x = a.column - offset, y = b.column - offset;
-            return (x < 0 ? x + n_ : x) < (y < 0 ? y + n_ : y);
-        };
-        rest_[i] = static_cast<int>(found.size()) == n_ ? -INF : least;
-        if (static_cast<int>(found.size()) > 2 * kept) {
-            std::nth_element(found.begin(), found.begin() + 2 * kept, found.end(), before);
-            rest_[i] = found[2 * kept].r;
-            found.resize(2 * kept);
+        rest_[i] = size == n_ ? -INF : least;
+        if (size < n_) spans_ += *std::max_element(keys_.begin(), keys_.begin() + size) - least, ++lists_;
+        auto& kept_ones = pool_[i];
+        if (size <= 64) {
+            int64_t place[64];
+            rows_.ranks(keys_.data(), size, place);
+            kept_ones.resize(size);
+            for (int k = 0; k < size; ++k) kept_ones[place[k]] = found_[k];
+            return;
         }
-        std::sort(found.begin(), found.end(), before);
+        const auto before = [&](const Entry& a, const Entry& b) {
+            return a.r != b.r ? a.r > b.r : (a.column - i + n_) % n_ < (b.column - i + n_) % n_;
+        };
+        if (size > 2 * kept) {
+            std::nth_element(found_.begin(), found_.begin() + 2 * kept, found_.begin() + size, before);
+            rest_[i] = found_[2 * kept].r;
+            size = 2 * kept;
+        }
+        kept_ones.assign(found_.begin(), found_.begin() + size);
+        std::sort(kept_ones.begin(), kept_ones.end(), before);
     }
 
     struct Two {
@@ -342,16 +248,16 @@ private:
         }
     }
 
-    // The two largest r of a row; of equal best columns a free one.
+    // The two largest r of a row; of equal best columns a free one. A new list always has the answer: two entries of it
+    // are not below what it leaves out.
     Two two_best(int i) {
         if (!listed_) {
             Two two;
-            const T* s = row(i);
-            for (int j = 0; j < n_; ++j) weigh(two, s[j] - price_[j], j);
+            for (int j = 0; j < n_; ++j) weigh(two, r(i, j), j);
             return two;
         }
-        for (int attempt = 0;; ++attempt) {
-            if (rest_[i] == INF || attempt) list(i, attempt > 1 ? n_ : KEPT);
+        for (bool old = rest_[i] != INF;; old = false) {
+            if (!old) list(i, kept_);
             Two two;
             for (const Entry& entry : pool_[i]) {
                 if (entry.r < two.second) break;
@@ -361,30 +267,67 @@ private:
         }
     }
 
-    // Augmenting row reduction: a row takes its best column and pays for it what makes the second best as good.
-    void reduce() {
-        if (n_ == 1) { give(0, 0); free_.clear(); return; }
-        int64_t steps = 10 * static_cast<int64_t>(n_);
-        for (int pass = 0; pass < 2; ++pass) {
-            std::vector<int> left;
+    // Free rows bid for their best columns: a row takes the column and pays for it what makes it worth `step` less than the
+    // second best. Without a step this is the augmenting row reduction of Jonker and Volgenant, with it Bertsekas' auction.
+    void bid(double step, int passes) {
+        int64_t bids = 10 * static_cast<int64_t>(n_);
+        for (int pass = 0; pass < passes && !free_.empty() && bids > 0; ++pass) {
+            left_.clear();
             for (int i : free_) {
                 while (i >= 0) {
-                    if (steps-- <= 0) { left.push_back(i); break; }
                     const Two two = two_best(i);
                     const int j = two.column, owner = row_of_[j];
-                    if (two.best == two.second && owner >= 0) { left.push_back(i); break; }
-                    price_[j] = std::max(price_[j], row(i)[j] - two.second);
+                    if (bids-- <= 0 || (step == 0 && two.best == two.second && owner >= 0)) {
+                        left_.push_back(i);
+                        break;
+                    }
+                    price_[j] = std::max(price_[j], row(i)[j] - (two.second - step));
                     give(i, j);
                     i = owner;
                 }
             }
-            free_.swap(left);
+            free_.swap(left_);
+        }
+    }
+
+    // How many free rows prefer one column to all others. Rows that do not, such as equal ones, gain nothing by bidding.
+    int contested() {
+        int found = 0;
+        for (const int i : free_) {
+            const Two two = two_best(i);
+            found += two.best > two.second;
+        }
+        return found;
+    }
+
+    // Where many rows are left they want the same few columns: let prices rise in steps that get finer (Bertsekas' scaling,
+    // from a tenth of the mean span of a list on), and keep what is best without any.
+    void auction() {
+        const double span = spans_ / static_cast<double>(std::max<int64_t>(lists_, 1));
+        for (const double step : {span / 10, span / 40}) {
+            bid(step, std::numeric_limits<int>::max());
+            release();
+        }
+        bid(0, 2);
+    }
+
+    // Free every row whose column is not its best.
+    void release() {
+        for (const int i : free_) index_[i] = -1;
+        for (int i = 0; i < n_; ++i) {
+            const auto j = static_cast<int>(index_[i]);
+            if (j < 0 || worth_[i] - price_[j] >= two_best(i).best) continue;
+            row_of_[j] = -1;
+            free_.push_back(i);
         }
     }
 
     void reach(int i, int j, double length) {
         if (row_of_[j] < 0) {
-            if (length < limit_) { limit_ = length; sink_ = j; from_[j] = i; }
+            if (length >= limit_) return;
+            limit_ = length;
+            sink_ = j;
+            from_[j] = i;
         } else if (length < distance_[j] && length < limit_ && !done_[j]) {
             if (distance_[j] == INF) touched_.push_back(j);
             distance_[j] = length;
@@ -418,7 +361,7 @@ private:
 
     void scan(int i, double base) {
         if (!listed_) return relax_all(i, base);
-        if (rest_[i] == INF) list(i, KEPT);
+        if (rest_[i] == INF) list(i, kept_);
         relax_list(i, base);
     }
 
@@ -433,8 +376,8 @@ private:
             heap_.pop_back();
             if (event.id < 0) {
                 const int i = ~event.id;
-                if (wide_[i] < 2 && 16 * KEPT * (1 + 3 * wide_[i]) < n_) {
-                    list(i, KEPT * (1 + 3 * wide_[i]++));
+                if (wide_[i] < 2 && 16 * kept_ * (1 + 3 * wide_[i]) < n_) {
+                    list(i, kept_ * (1 + 3 * wide_[i]++));
                     relax_list(i, base_[i]);
                 } else {
                     relax_all(i, base_[i]);
@@ -455,33 +398,49 @@ private:
         touched_.clear();
         for (int j = sink_, i = -1; i != start;) {
             i = from_[j];
-            const int next = static_cast<int>(index_[i]);
+            const int before = static_cast<int>(index_[i]);
             give(i, j);
-            j = next;
+            j = before;
         }
     }
 
-    // Move every price to the middle of where the matching stays optimal, so that it stays so when scores move a little.
-    // With a the slack of the row and b that of the column, all steps (a - b) / 2 at once keep every slack >= 0.
-    void centre() {
+    // Move every price to the middle of where the matching stays optimal, so that it stays so when scores move a little:
+    // with a the slack of the row and b that of the column, all steps (a - b) / 2 at once keep every slack >= 0. Returns the
+    // bound, which the steps do not change: it is read from the same pass over all scores.
+    double centre() {
         least_.assign(n_, INF);
         for (int i = 0; i < n_; ++i) {
             const int j = static_cast<int>(index_[i]);
             const double own = price_[j];
-            const double top = worth_[i] - own;
             price_[j] = INF;
-            top_[i] = rows_.slacks(row(i), price_, n_, top, least_.data());
+            base_[i] = worth_[i] - own;
+            top_[i] = rows_.slacks(row(i), price_, n_, base_[i], least_.data());
             price_[j] = own;
         }
+        const double prices = sum(price_);
         for (int i = 0; i < n_; ++i) {
             const int j = static_cast<int>(index_[i]);
-            price_[j] += (std::max(0.0, top_[i]) - std::max(0.0, least_[j])) / 2;
+            if (n_ > 1) price_[j] += (std::max(0.0, top_[i]) - std::max(0.0, least_[j])) / 2;
+            base_[i] -= std::min(0.0, top_[i]);
         }
+        return sum(base_.data()) + prices;
+    }
+
+    // A sum with the rounding of every step carried along (Neumaier).
+    double sum(const double* x) const {
+        double total = 0, carried = 0;
+        for (int k = 0; k < n_; ++k) {
+            const double next = total + x[k];
+            carried += std::abs(total) >= std::abs(x[k]) ? (total - next) + x[k] : (x[k] - next) + total;
+            total = next;
+        }
+        return total + carried;
     }
 
     const int n_;
     const bool listed_;
-    const Rows<T> rows_;
+    const int kept_;
+    const rows::Passes<T> rows_;
     const T* s_ = nullptr;
     double* price_ = nullptr;
     int64_t* index_ = nullptr;              // column of a row, right for rows that have one
@@ -493,34 +452,49 @@ private:
     std::vector<double> distance_;          // of columns, INF where not reached
     std::vector<int> from_;                 // the row that reached a column
     std::vector<char> done_;
-    std::vector<double> base_, groups_, sorted_, top_, least_;
-    std::vector<int> free_, touched_, reached_;
+    std::vector<int> best_;                 // a best column of a row at the first prices
+    std::vector<double> top_;               // the largest r of a row at the first prices
+    std::vector<double> base_, least_, groups_, keys_;
+    std::vector<int> free_, left_, touched_, reached_, chosen_;
+    std::vector<Entry> found_;
     std::vector<Event> heap_;
+    double gap_ = 0, scale_ = 0, value_ = 0, magnitude_ = 0;  // of the given matching and the scores: see look
+    double spread_ = 1;                     // from the largest r of a row down to the last of its list, as met last
+    double spans_ = 0;                      // the same, summed over all lists
+    int64_t lists_ = 0;
     double limit_ = INF;                    // length of the shortest path to a free column
     int sink_ = -1;                         // that column
 };
 
+// Solve k problems: `index` and `prices` are [k, n] and come as for `Solver::run`; `bound` is [k], or empty where neither
+// bounds nor centred prices are wanted.
 template <class T>
 int64_t solve(nb::ndarray<const T, nb::ndim<3>, nb::c_contig, nb::device::cpu> similarity,
               nb::ndarray<int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu> index,
               nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu> prices,
-              nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu> best, bool warm, bool certify,
-              const std::string& path) {
-    const int64_t k = similarity.shape(0), n = similarity.shape(1);
+              nb::ndarray<double, nb::ndim<1>, nb::c_contig, nb::device::cpu> bound, bool warm, const std::string& path) {
+    const auto k = static_cast<int64_t>(similarity.shape(0)), n = static_cast<int64_t>(similarity.shape(1));
     nb::gil_scoped_release release;
     Solver<T> solver(static_cast<int>(n), path);
     for (int64_t b = 0; b < k && n > 0; ++b) {
-        const int64_t bad = solver.run(similarity.data() + b * n * n, index.data() + b * n, prices.data() + b * n,
-                                       certify ? best.data() + b * n : nullptr, warm, certify ? 3 : 0);
+        double* wanted = bound.shape(0) ? bound.data() + b : nullptr;
+        const int64_t bad =
+            solver.run(similarity.data() + b * n * n, index.data() + b * n, prices.data() + b * n, wanted, warm);
         if (bad >= 0) return b * n * n + bad;
     }
     return -1;
 }
 
+template <class T>
+void define(nb::module_& m) {
+    const auto exact = nb::arg().noconvert();  // a copy would take the answer
+    m.def("solve", &solve<T>, exact, exact, exact, exact, nb::arg(), nb::arg());
+}
+
 }  // namespace
 
 NB_MODULE(_kernel, m) {
-    m.def("solve", &solve<float>, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg());
-    m.def("solve", &solve<double>, nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(), nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg());
-    m.def("paths", &paths);
+    define<float>(m);
+    define<double>(m);
+    m.def("paths", &rows::paths);
 }
