@@ -1,5 +1,6 @@
 """Read what sites take in and give out while networks run."""
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from onebasin.correction.hosting import Data, Networks, write
 from onebasin.correction.rows import count_rows, input_rows, output_rows, pick_rows
 from onebasin.correction.site import Plan, Site
 from onebasin.correction.trace import Node, Watcher, watch
+
+_NOTHING = torch.empty(0)
 
 
 @dataclass(slots=True)
@@ -29,12 +32,18 @@ class Reading:
     site: Site
     wanted: int
     seed: int
-    inputs: Tensor | None = None
-    own: Tensor | None = None
-    end: Tensor | None = None
-    _picked: Tensor = field(default_factory=lambda: torch.arange(0))
+    inputs: Tensor = _NOTHING
+    own: Tensor = _NOTHING
+    end: Tensor = _NOTHING
+    _picked: Tensor = _NOTHING
     _shape: tuple[int, ...] = ()
     _args: dict[int, Sequence[Any]] = field(default_factory=dict)
+
+    def added(self) -> Tensor:
+        """What the stream adds to the layer's own output, `[groups, rows, out]` zeros where there is none."""
+        if self.site.stream is None:
+            return self.inputs.new_zeros(1, self.inputs.shape[1], 1)
+        return self.end - self.own
 
     def watchers(self, *parts: str) -> list[tuple[Node, Watcher]]:
         """The operations to look at, in order, to read `"inputs"`, `"own"` and `"end"`."""
@@ -128,6 +137,7 @@ def average_rows(
     part: str,
     *,
     turned: Collection[int] = (),
+    mixed: Collection[int] = (),
     each: Callable[[int, int, Tensor], None] | None = None,
 ) -> dict[int, list[Tensor]]:
     """The weighted average of what the parents give at some sites, batch by batch, `[groups, rows, out]`.
@@ -140,6 +150,7 @@ def average_rows(
         seed: which rows.
         part: `"own"` or `"end"`.
         turned: sites at which the rows of all parents but the first are turned towards those of the first before.
+        mixed: sites at which the rows are logits, and the logarithm of the average of their probabilities is taken.
         each: called with the number of the parent, the position and the rows.
     """
     first: dict[int, list[Tensor]] = {}
@@ -157,13 +168,39 @@ def average_rows(
         read_sites(networks.model, data, sites, rows, seed, (part,), take)
         if number == 0:
             first = given
-            total = {position: [found * share for found in batch] for position, batch in given.items()}
+            total = {
+                position: _mixture(None, batch, share) if position in mixed else [found * share for found in batch]
+                for position, batch in given.items()
+            }
             continue
         for position, batch in given.items():
+            if position in mixed:
+                total[position] = _mixture(total[position], batch, share)
+                continue
             moved = turn(batch, first[position]) if position in turned else batch
             for sums, found in zip(total[position], moved, strict=True):
                 sums.add_(found, alpha=share)
+    for position in total.keys() & set(mixed):
+        total[position] = [sums[..., :-1] + sums[..., -1:] for sums in total[position]]
     return total
+
+
+def _mixture(sums: list[Tensor] | None, rows: Sequence[Tensor], share: float) -> list[Tensor]:
+    """Add a parent's logits to the logarithm of the average of probabilities, `log sum of share softmax(z)`.
+
+    Logits say nothing about a constant a row. The one that softmax takes out is not linear in what the logits are made
+    from, so its average over the parents stands behind the logits of the mixture as one more unit, added in the end.
+    """
+    found = []
+    for number, z in enumerate(rows):
+        size = z.logsumexp(-1, keepdim=True)
+        own = torch.cat([z - size + math.log(share) if share > 0 else torch.full_like(z, -math.inf), share * size], -1)
+        if sums is not None:
+            own = torch.cat(
+                [torch.logaddexp(sums[number][..., :-1], own[..., :-1]), sums[number][..., -1:] + own[..., -1:]], -1
+            )
+        found.append(own)
+    return found
 
 
 def turn(rows: Sequence[Tensor], towards: Sequence[Tensor]) -> list[Tensor]:

@@ -164,8 +164,7 @@ def _spreads(networks: Networks, data: Data, sites: Mapping[int, Site], seed: in
     sums = {position: Sums() for position in sites}
 
     def take(position: int, reading: Reading) -> None:
-        if reading.own is not None:
-            sums[position].add(reading.own)
+        sums[position].add(reading.own)
 
     read_sites(networks.model, data, sites, dict.fromkeys(sites, _ROWS), seed, ("own",), take)
     return {position: row.spread() for position, row in sums.items()}

@@ -70,6 +70,7 @@ class Site:
         stream_moves: all operations between `node` and `stream` that move entries about.
         others: the values that are added to the output on the way to `stream`.
         relu: whether a ReLU, and nothing else, reads the result.
+        logits: whether a log-softmax reads the result.
         depth: how many sites lie on the longest way to this one, itself included.
     """
 
@@ -88,6 +89,7 @@ class Site:
     stream_moves: tuple[Node, ...] = ()
     others: tuple[int, ...] = ()
     relu: bool = False
+    logits: bool = False
     depth: int = 0
 
     @property

@@ -143,6 +143,8 @@ class _Finder:
             readers = self._readers.get(value, [])
             if readers and all(reader.name in _RELU for reader in readers):
                 return replace(site, relu=True)
+            if any(reader.name == "aten::_log_softmax" for reader in readers):
+                return replace(site, logits=True)
             if len(readers) != 1:
                 return site
             node = readers[0]
