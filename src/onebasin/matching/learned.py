@@ -66,11 +66,9 @@ def learn_matching(
         progress: called after every epoch.
 
     Returns:
-        the matching with the least mean loss on `validation` of the average in the middle of `lam`, among the start
-        and those after every epoch: never worse than the start. `objective` is that loss, `history` the losses at the
-        start and after every epoch, `tried` the start and the best learned. Interrupted with Ctrl-C it returns the best
-        so far. The same seed gives the same bytes for one number of threads: PyTorch's products in the forward and
-        backward pass may depend on it in their last bits, nothing else does.
+        of the start and the matchings after every epoch, the one with the least mean loss on `validation` of the
+        average in the middle of `lam`. `objective` is that loss, `history` all of them. Interrupted with Ctrl-C it
+        returns the best so far. The same seed gives the same bytes for one number of threads.
 
     Raises:
         OptionError: if an option is unknown or out of range, there are no batches, or the loss cannot be learned from.
