@@ -341,7 +341,7 @@ def test_weights_may_differ_between_layers() -> None:
     lam = [{"filter": "attn", "value": 0.25}, {"value": {"layers": [0, 0.4, 1.0]}}]
 
     merged = merge([a, b], "lerp", lam=lam)
-    assert [float(merged[name][0]) for name in names] == pytest.approx([0.0, 0.0, 0.25, 1.0, 1.0])
+    assert [float(merged[name][0]) for name in names] == pytest.approx([0.0, 0.0, 0.25, 1.0, 0.0])
     assert float(merge([a, b], "lerp", lam={"layers": [0, 0.4, 1.0]})["layers.1.attn.w"][0]) == pytest.approx(0.4)
     mixed = merge([a, b], "mean", weights=[1, [{"filter": "head", "value": 3}, {"value": 1}]])
     assert float(mixed["head.weight"][0]) == pytest.approx(0.75)

@@ -183,7 +183,7 @@ class Merger:
             self.source.require_task(f"--method {method.name}"),
             self.correction.samples,
         )
-        merged = method.run(networks, **method.settings(self.recipe.parameters, len(networks.models)).at("", 1.0))
+        merged = method.run(networks, **method.settings(self.recipe.parameters, len(networks.models)).at("", 0.0))
         wide = [name for name, tensor in merged.items() if self.dtype is not None and tensor.is_floating_point()]
         return merged | {name: merged[name].to(self.dtype) for name in wide}
 

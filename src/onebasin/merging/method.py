@@ -224,7 +224,7 @@ class Method(Described, Generic[P]):
         self.check(len(tensors), has_base=base is not None)
         settings = self.settings(keywords, len(tensors))
         stack = Stack.of(self.name, tensors, base)
-        return combine(stack, self.rule(stack, settings, depth=1.0), tensors[0])
+        return combine(stack, self.rule(stack, settings, depth=0.0), tensors[0])
 
     def rule(self, stack: "Stack", settings: Settings, depth: float) -> Rule:
         """The rule for a stack that lies so deep in the network (see `Schedule.at`)."""

@@ -14,8 +14,6 @@ from onebasin.errors import OptionError
 
 LAYER = re.compile(r"(?:^|\.)([0-9]+)(?:\.|$)")
 """The number of a layer in a tensor's name; the first number counts, as in `model.layers.7.mlp.experts.3.weight`."""
-BEFORE = re.compile(r"embed|wte|wpe|patch|stem", re.IGNORECASE)
-"""Tensors outside the layers that come before them; all others come after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +91,12 @@ class Schedule:
 def depths(names: Iterable[str]) -> dict[str, float]:
     """How deep in the network each tensor lies: 0 in the first layer, 1 in the last.
 
-    The layer is the first number in the name. Tensors without one lie at 0 if their name speaks of an embedding or a
-    stem, and at 1 otherwise (final norms, heads).
+    The layer is the first number in the name. Tensors without one (embeddings, final norms, heads) count as if they
+    lay in the first layer, as mergekit 0.1.5 has it.
     """
     layers = {name: LAYER.search(name) for name in names}
     last = max((int(found[1]) for found in layers.values() if found), default=0)
-    return {
-        name: (int(found[1]) / last if last else 1.0) if found else 0.0 if BEFORE.search(name) else 1.0
-        for name, found in layers.items()
-    }
+    return {name: int(found[1]) / last if found and last else 0.0 for name, found in layers.items()}
 
 
 def _wrong(where: str, found: object) -> OptionError:
