@@ -33,7 +33,7 @@ from onebasin import (
     profile_path,
     reestimate_batchnorm,
 )
-from onebasin.assignment import solve, solve_each
+from onebasin.assignment import Node, solve, solve_each, solve_nested
 from onebasin.errors import CheckpointError, MismatchError, OneBasinError, OptionError, SymmetryError
 from onebasin.json_file import read_json
 from onebasin.matching.activation import Activations, activation_similarity
@@ -283,6 +283,11 @@ ROWS: list[Row] = [
         lambda: solve_each(np.zeros((2, 3))),
         MismatchError,
         r"^similarity: expected square matrices, found shape \(2, 3\); pass",
+    ),
+    (
+        lambda: solve_nested(Node("u", (2, 3), np.eye(3))),
+        MismatchError,
+        r"^group u: similarity: expected shape \(6, 6\), all its members against all, found shape \(3, 3\); pass the",
     ),
     # matching
     (lambda: match(W, W, S, "x"), OptionError, r"^method: expected best or weight or .*found 'x'; choose one of"),

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,7 +76,8 @@ def trees(draw: DrawFn, name: str = "r", around: tuple[int, ...] = ()) -> Node:
 def test_no_element_is_better(root: Node) -> None:
     """The answer is an element of the wreath product, fixed groups staying, and as good as the best of all."""
     assume(count(root) <= 300)
-    found = solve_nested(root).index
+    nested = solve_nested(root)
+    found = nested.index
 
     assert set(found) == {node.name for node in nodes(root)}
     for node in nodes(root):
@@ -83,7 +85,38 @@ def test_no_element_is_better(root: Node) -> None:
         assert found[node.name].dtype == np.int64
         assert (np.sort(found[node.name]) == np.arange(node.sizes[-1])).all()
         assert not node.fixed or (found[node.name] == np.arange(node.sizes[-1])).all()
-    assert value(root, found) == pytest.approx(max(value(root, element) for element in everything(root)), abs=1e-9)
+    best = max(value(root, element) for element in everything(root))
+    assert value(root, found) == pytest.approx(best, abs=1e-9)
+    assert nested.value == pytest.approx(best, abs=1e-9)
+    assert nested.value <= nested.bound == pytest.approx(best, abs=1e-9)
+
+
+@given(trees(), st.floats(0, 0.5), st.sampled_from([np.float32, np.float64]))
+def test_a_similar_tree_is_a_start(root: Node, distance: float, dtype: type) -> None:
+    """Started from the answer to a similar tree, in either precision, the answer is as good as without."""
+    generator = np.random.default_rng(1)
+
+    def near(node: Node) -> Node:
+        similarity = node.similarity
+        if similarity is not None:
+            similarity = (similarity + distance * generator.normal(size=similarity.shape)).astype(dtype)
+        return replace(node, similarity=similarity, children=tuple(near(child) for child in node.children))
+
+    similar = near(root)
+    cold, warm = solve_nested(similar), solve_nested(similar, solve_nested(root))
+
+    assert warm.value == pytest.approx(cold.value, rel=1e-9, abs=1e-9)
+    assert value(similar, warm.index) == pytest.approx(cold.value, rel=1e-5, abs=1e-5)
+
+
+def test_an_equal_start_keeps_the_answer() -> None:
+    """Among equally good matchings of the outermost group, the one to start from is kept."""
+    root = Node("h", (3,), np.zeros((3, 3)), (Node("u", (3, 2), np.ones((6, 6), np.float32)),))
+    nested = solve_nested(root)
+    other = replace(nested, outer=replace(nested.outer, index=np.array([2, 0, 1])))
+
+    assert nested.index["h"].tolist() == [0, 1, 2]
+    assert solve_nested(root, other).index["h"].tolist() == [2, 0, 1]
 
 
 def scores(m: int, seed: int) -> NDArray[np.float64]:

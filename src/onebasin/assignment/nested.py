@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebasin.assignment.exact import Assignment, Scores, solve, solve_each
+from onebasin.errors import MismatchError
 
 _Index = NDArray[np.int64]
 
@@ -67,7 +68,8 @@ def solve_nested(root: Node, warm: Nested | None = None) -> Nested:
         the permutation, its value, and a bound on the values of all others.
 
     Raises:
-        MismatchError: if a similarity is not square or not finite, or if `warm` has another size.
+        MismatchError: if a similarity does not have the shape that `sizes` give it (names the group) or is not finite,
+            or if `warm` has another size.
     """
     origin = np.zeros(1, np.int64)
     inner = [_chosen(child, *_pairs(root, origin, origin)) for child in root.children]
@@ -114,6 +116,13 @@ def _scores(node: Node, i: _Index, j: _Index, inner: list[_Chosen]) -> Scores:
     n, around = node.sizes[-1], math.prod(node.sizes[:-1])
     if node.similarity is None:
         scores: Scores = np.zeros((len(i), n, n))
+    elif node.similarity.shape != (around * n, around * n):
+        raise MismatchError(
+            f"group {node.name}: similarity",
+            expected=f"shape {(around * n, around * n)}, all its members against all",
+            found=f"shape {node.similarity.shape}",
+            remedy="pass the scores of every member inside every group around",
+        )
     elif around == 1:
         scores = node.similarity[None]
     else:
