@@ -114,7 +114,7 @@ def measure(command: Sequence[str | Path]) -> Cost:
     started, most = time.perf_counter(), 0
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(list(map(str, command)), stdout=said, stderr=said, env=environment)  # noqa: S603
+        process = subprocess.Popen(list(map(str, command)), stdout=said, stderr=said, env=environment)
         status = Path(f"/proc/{process.pid}/status")
         while True:
             gone, code, usage = os.wait4(process.pid, os.WNOHANG)
@@ -198,7 +198,7 @@ def kills(folder: Path, count: int) -> None:
     clear(out)
     draw, results = random.Random(0), Counter[str]()  # noqa: S311 - no secrets
     for _ in range(count):
-        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(draw.uniform(0.3, 1.0) * full)
         process.send_signal(signal.SIGKILL)
         process.wait()

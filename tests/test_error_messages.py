@@ -17,7 +17,9 @@ import pytest
 import torch
 from torch import nn
 
+from correction.error_rows import CORRECTION
 from house.source import PACKAGE, functions, parse, place
+from matching.error_rows import MATCHING
 from merging.error_rows import MERGING
 from onebasin import (
     AxisGroup,
@@ -27,17 +29,12 @@ from onebasin import (
     PathProfile,
     Permutation,
     Symmetry,
-    discover,
-    match,
-    match_many,
     profile_path,
     reestimate_batchnorm,
 )
 from onebasin.assignment import Node, solve, solve_each, solve_nested
 from onebasin.errors import CheckpointError, MismatchError, OneBasinError, OptionError, SymmetryError
 from onebasin.json_file import read_json
-from onebasin.matching.activation import Activations, activation_similarity
-from onebasin.similarity.moments import CrossMoments
 from strategies import written
 
 CORE = ("layout", "permutation", "symmetry_json", "apply", "json_file")
@@ -77,13 +74,6 @@ def path(**options: object) -> PathProfile:
     a = {name: tensor.clone() for name, tensor in LINE.state_dict().items()}
     given = {"a": a, "b": a, "evaluate": lambda *_: {"loss": 1.0, "count": 1}, "batches": [0]} | options
     return profile_path(LINE, given.pop("a"), given.pop("b"), **given)
-
-
-def activations(passes: int = 1, **options: object) -> Activations:
-    """Compare a network with itself, run so many times a batch."""
-    model, x = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)), torch.ones(2, 1)
-    given = {"batches": [x], "args": (x,), "evaluate": lambda m, b: [m(b) for _ in range(passes)]} | options
-    return activation_similarity(model, model, model, discover(model, (x,)), **given)
 
 
 def profile(*, complete: bool = True) -> PathProfile:
@@ -289,44 +279,7 @@ ROWS: list[Row] = [
         MismatchError,
         r"^group u: similarity: expected shape \(6, 6\), all its members against all, found shape \(3, 3\); pass the",
     ),
-    # matching
-    (lambda: match(W, W, S, "x"), OptionError, r"^method: expected best or weight or .*found 'x'; choose one of"),
-    (
-        lambda: match(W, W, S, alpha=2),
-        OptionError,
-        r"^alpha: expected a number from 0 to 1, found 2; choose one of these",
-    ),
-    (
-        lambda: match(W, W, S, alpha=1),
-        OptionError,
-        r"^alpha: expected 0 without activations, found 1; pass activations",
-    ),
-    (
-        lambda: match(W, W, S, activations={"u": torch.zeros(2, 2)}),
-        MismatchError,
-        r"^activations: u: expected finite numbers of shape \(6, 6\), found shape \(2, 2\); compute them with this",
-    ),
-    (lambda: match_many([W], S), OptionError, r"^models: expected two or more, found 1; pass more"),
-    (lambda: match_many([W, W], S, "x"), OptionError, r"^method: expected cycle-.*found 'x'; choose one of them"),
-    (lambda: match_many([W, W], S, seed=-1), OptionError, r"^seed: expected 0 or more, found -1; raise it"),
-    (lambda: match(W, W, S, max_sweeps=0), OptionError, r"^max_sweeps: expected 1 or more, found 0; raise it"),
-    (
-        lambda: match(W, {name: tensor.half() for name, tensor in W.items()}, S),
-        MismatchError,
-        r"^b: w: expected torch.float32, as in a, found torch.float16; convert one of the two",
-    ),
-    (lambda: activations(kind="x"), OptionError, r"^kind: expected correlation or covariance, found 'x'; choose one"),
-    (lambda: activations(samples=0), OptionError, r"^samples: expected 1 or more, found 0; raise it or pass None"),
-    (lambda: activations(batches=[]), OptionError, r"^batches: expected at least one sample, found none; pass data"),
-    (lambda: activations(batches=[NAN]), MismatchError, r"^group 0.weight: expected finite act.*, found NaN or inf.*;"),
-    (lambda: activations(0), OptionError, r"^evaluate: expected forward passes of the model, .*, found none; call the"),
-    # similarity
-    (
-        lambda: CrossMoments(2).update(NAN, NAN.T),
-        MismatchError,
-        r"^activations of b: expected \[2, samples\], the same",
-    ),
-    (lambda: CrossMoments(2).merge(CrossMoments(3)), MismatchError, r"^moments: expected 2 units, found 3; merge the"),
+    *MATCHING,
     *MERGING,
     (
         lambda: reestimate_batchnorm(nn.BatchNorm1d(1), [], lambda *_: {}, 0),
@@ -338,6 +291,7 @@ ROWS: list[Row] = [
         OptionError,
         r"^batches: expected at least one batch, found none; pass data to estimate from",
     ),
+    *CORRECTION,
     # connectivity
     (
         lambda: path(evaluate=lambda *_: {"loss": 0.0, "count": 0}),

@@ -1,7 +1,7 @@
 """All corrections by name, and the choice among them by what is available."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -68,6 +68,9 @@ METHODS: Mapping[str, Method] = {
     "repair": Method(repair, data=True, says="mean and spread of every unit as in the parents"),
     "repair_closed": Method(partial(repair, form="closed"), data=True, says="the same, predicted from the parents"),
     "refit": Method(refit, data=True, says="layerwise least squares towards the parents' average"),
+    "refit_mixture": Method(
+        partial(refit, outputs="probabilities"), data=True, says="the same, the outputs towards the average probability"
+    ),
 }
 """The corrections by name."""
 
@@ -87,22 +90,21 @@ def correct(
     samples: int | None = 2000,
     progress: Report = silent,
 ) -> Correction:
-    """Correct a merged network with what is at hand.
+    """Correct a merged network.
 
     Args:
         model: of the networks' architecture; runs them, and is left as it was.
-        merged: the network to correct, a module, tensors by name or a path.
+        merged: the network to correct.
         parents: those it was made of, in its coordinates (apply a matching first).
-        batches: unlabeled data, as `evaluate` takes it; None where there is none.
-        evaluate: runs a model on one batch; needed with data.
-        method: a name of `METHODS`, or `"auto"`: with labels (`validation`) all are tried, the merged network as it is
-            among them, and the one with the most `correct` answers is taken (the least `loss` where none are counted);
-            with unlabeled data `refit`; with nothing `rescale_from_weights`.
-        args: positional inputs of one forward pass, for methods that need no data.
-        kwargs: named inputs.
-        validation: batches with labels that none of the networks was trained on.
+        batches: unlabeled data, as `evaluate` takes it.
+        evaluate: runs a model on one batch.
+        method: a name of `METHODS`, or `"auto"`: with labels the best of all on them, no correction included (most
+            `correct`, or least `loss`); with unlabeled data `refit`; with neither `rescale_from_weights`.
+        args: positional inputs of a forward pass, for methods that need no data.
+        kwargs: named ones.
+        validation: batches with labels, which none of the networks was trained on.
         weights: one number a parent (None: equal), divided by their sum.
-        samples: of `batches`, at least so many are used; None uses all.
+        samples: of `batches`; None uses all.
         progress: called after every layer.
 
     Returns:
@@ -113,64 +115,93 @@ def correct(
         MismatchError: if a network does not fit the model.
     """
     if method not in {"auto", *METHODS}:
-        raise OptionError(
-            "method", expected=" or ".join(["auto", *METHODS]), found=repr(method), remedy="choose one of them"
-        )
-    kept = None if batches is None else list(batches)
-    needs_data = METHODS[method].data if method != "auto" else validation is not None or kept is not None
-    if needs_data and (kept is None or evaluate is None):
-        raise OptionError(
-            "batches",
-            expected=f"batches and evaluate, which {method} needs",
-            found="none" if kept is None else "no evaluate",
-            remedy="pass both, or choose a method that needs no data",
-        )
+        names = " or ".join(["auto", *METHODS])
+        raise OptionError("method", expected=names, found=repr(method), remedy="choose one of them")
+    needs_data = METHODS[method].data if method != "auto" else validation is not None or batches is not None
+    if needs_data and (batches is None or evaluate is None):
+        raise _no_data(method, "none" if batches is None else "no evaluate")
+    kept = list(batches) if isinstance(batches, Iterator) else batches
+    work = _Work((model, merged, parents), kept, evaluate, args, kwargs, weights, samples, progress)
+    if method != "auto":
+        return work.apply(method)
+    if validation is not None:
+        return work.best(list(validation))
+    name, why = (
+        ("refit", "unlabeled data and no validation") if kept is not None else ("rescale_from_weights", "no data")
+    )
+    return _noted(work.apply(name), f"{name}, because there is {why}")
 
-    def apply(name: str) -> Correction:
+
+def _no_data(method: str, found: str) -> OptionError:
+    return OptionError(
+        "batches",
+        expected=f"batches and evaluate, which {method} needs",
+        found=found,
+        remedy="pass both, or choose a method that needs no data",
+    )
+
+
+def _noted(found: Correction, note: str) -> Correction:
+    return replace(found, notes=(note, *found.notes))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What `correct` was given."""
+
+    networks: tuple[nn.Module, Source, Sequence[Source]]
+    batches: Iterable[object] | None
+    evaluate: Evaluate | None
+    args: Sequence[object]
+    kwargs: Mapping[str, object] | None
+    weights: Sequence[float] | None
+    samples: int | None
+    progress: Report
+
+    def apply(self, name: str) -> Correction:
+        """One correction by name."""
         row = METHODS[name]
         if row.data:
-            return row.apply(model, merged, parents, kept, evaluate, weights, samples, progress=progress)
-        given: tuple[Sequence[object], Mapping[str, object] | None] = (args, kwargs)
-        if not (args or kwargs) and kept and evaluate is not None:
-            given = _inputs_of(model, evaluate, kept[0])
-        return row.apply(model, merged, parents, *given, weights)
+            data = (self.batches, self.evaluate, self.weights, self.samples)
+            found = row.apply(*self.networks, *data, progress=self.progress)
+        else:
+            found = row.apply(*self.networks, *self._inputs(), self.weights)
+        return replace(found, method=name)
 
-    if method != "auto":
-        return apply(method)
-    if validation is not None and evaluate is not None:
-        return _best(model, merged, parents, weights, apply, list(validation), evaluate)
-    name = "rescale_from_weights" if kept is None else "refit"
-    found = apply(name)
-    why = f"{name}, because there is {'no data' if kept is None else 'unlabeled data and no validation'}"
-    return replace(found, notes=(why, *found.notes))
+    def best(self, validation: Sequence[object]) -> Correction:
+        """The correction with the best figure on labeled data, the merged network itself included."""
+        started = time.perf_counter()
+        model, merged, parents = self.networks
+        tried = [Correction(Networks.of(model, merged, parents, self.weights).merged, "none")]
+        tried += [self.apply(name) for name in METHODS if name != "batchnorm" or batchnorm_layers(model)]
+        figures = []
+        with hosting(model):
+            for found in tried:
+                write(model, found.params)
+                figures.append(_figure(model, validation, self.evaluate))
+        best = tried[max(range(len(tried)), key=lambda number: figures[number])]
+        shown = ", ".join(f"{found.method} {figure:.4f}" for found, figure in zip(tried, figures, strict=True))
+        best = replace(best, seconds=time.perf_counter() - started)
+        return _noted(best, f"{best.method}, the best on the validation batches: {shown}")
 
+    def _inputs(self) -> tuple[Sequence[object], Mapping[str, object] | None]:
+        """The inputs given, or those with which `evaluate` runs the model on the first batch."""
+        if self.args or self.kwargs or self.batches is None:
+            return self.args, self.kwargs
+        seen: list[tuple[Sequence[object], Mapping[str, object]]] = []
 
-def _best(
-    model: nn.Module,
-    merged: Source,
-    parents: Sequence[Source],
-    weights: Sequence[float] | None,
-    apply: Callable[[str], Correction],
-    validation: Sequence[object],
-    evaluate: Evaluate,
-) -> Correction:
-    """The correction with the best figure on labeled data, the merged network itself included."""
-    started = time.perf_counter()
-    untouched = Correction(Networks.of(model, merged, parents, weights).merged, "none")
-    tried = [untouched]
-    tried += [apply(name) for name in METHODS if name != "batchnorm" or batchnorm_layers(model)]
-    figures = []
-    with hosting(model):
-        for found in tried:
-            write(model, found.params)
-            figures.append(_figure(model, validation, evaluate))
-    best = max(range(len(tried)), key=lambda number: figures[number])
-    shown = ", ".join(f"{found.method} {figure:.4f}" for found, figure in zip(tried, figures, strict=True))
-    notes = (f"{tried[best].method}, the best on the validation batches: {shown}", *tried[best].notes)
-    return replace(tried[best], notes=notes, seconds=time.perf_counter() - started)
+        def note(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+            seen.append((args, kwargs))
+
+        handle = self.networks[0].register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            _sums(self.networks[0], self.evaluate, next(iter(self.batches)))
+        finally:
+            handle.remove()
+        return seen[0] if seen else ((), {})
 
 
-def _figure(model: nn.Module, batches: Sequence[object], evaluate: Evaluate) -> float:
+def _figure(model: nn.Module, batches: Sequence[object], evaluate: Evaluate | None) -> float:
     """The share of correct answers; minus the mean loss where none are counted."""
     sums: dict[str, float] = {}
     for batch in batches:
@@ -180,21 +211,9 @@ def _figure(model: nn.Module, batches: Sequence[object], evaluate: Evaluate) -> 
     return sums["correct"] / count if "correct" in sums else -sums.get("loss", 0.0) / count
 
 
-def _sums(model: nn.Module, evaluate: Evaluate, batch: object) -> dict[str, float]:
-    found = watch(model, lambda network: evaluate(network, batch), {}, stop=False)
+def _sums(model: nn.Module, evaluate: Evaluate | None, batch: object) -> dict[str, float]:
+    def run(network: nn.Module) -> object:
+        return None if evaluate is None else evaluate(network, batch)
+
+    found = watch(model, run, {}, stop=False)
     return {name: float(value) for name, value in found.items()} if isinstance(found, Mapping) else {}
-
-
-def _inputs_of(model: nn.Module, evaluate: Evaluate, batch: object) -> tuple[tuple[object, ...], Mapping[str, object]]:
-    """The inputs with which `evaluate` runs the model on a batch."""
-    seen: list[tuple[tuple[object, ...], dict[str, object]]] = []
-
-    def note(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        seen.append((args, kwargs))
-
-    handle = model.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        _sums(model, evaluate, batch)
-    finally:
-        handle.remove()
-    return seen[0] if seen else ((), {})

@@ -50,30 +50,28 @@ def refit(
 ) -> Correction:
     """Refit every linear layer on the merged network's own inputs towards the average of its parents' outputs.
 
-    Everything that is no linear layer keeps the merged network's tensors, but for BatchNorm's statistics, which become
-    those of the data. A weight that is used twice is left alone, and noted.
+    All else keeps the merged network's tensors, but for BatchNorm's statistics, which become those of the data.
 
     Args:
         model: of the networks' architecture; runs them, and is left as it was.
-        merged: the network to correct, a module, tensors by name or a path: the centre of the ridge.
+        merged: the network to correct, the centre of the ridge.
         parents: those it was made of, in its coordinates (apply a matching first).
         batches: as `evaluate` takes them; labels are not used.
         evaluate: runs a model on one batch; `count` in its result says how many samples it held.
         weights: one number a parent (None: equal), divided by their sum.
-        samples: stop reading after at least so many samples; None uses all.
+        samples: at least so many are used; None uses all.
         ridge: weight of the distance to the merged weights, in parts of the mean diagonal of the Gram matrix; None
             chooses it for every layer on rows held out.
-        rectify: fit layers that a ReLU follows for what the ReLU lets through; False for plain least squares.
-        turn: rotate what the other parents give at such layers towards the first before the average; None tries both
-            on a part of the data and takes what leaves the smaller error in the network's outputs.
+        rectify: fit layers before a ReLU for what the ReLU lets through; False for plain least squares.
+        turn: rotate what the other parents give there towards the first before averaging; None tries both on a part of
+            the data and takes what leaves the smaller error in the network's outputs.
         outputs: average the parents' `"logits"`, or their `"probabilities"` where a log-softmax reads the outputs.
         rows: the most rows (samples, tokens, or positions of a convolution) used for a layer, drawn at random.
         seed: of the rows.
         progress: called after every layer.
 
     Returns:
-        the corrected network with the error of every layer before and after. Memory beside the networks is that of one
-        layer's Gram matrix and about 2 GiB of rows at most.
+        the network, with the error of every layer before and after; the notes name what was left as it was.
 
     Raises:
         OptionError: if an option or the data cannot work, or the model does not do the same for every batch.
@@ -82,10 +80,6 @@ def refit(
     started = time.perf_counter()
     options = _checked(Options(ridge, rectify, bool(turn), outputs, rows, seed))
     networks = Networks.of(model, merged, parents, weights)
-
-    def report(done: int, name: str) -> None:
-        progress(Progress("refitting", done, len(plan.sites), name))
-
     with hosting(model):
         write(model, networks.parents[0])
         data = read_batches(model, batches, evaluate, samples)
@@ -95,7 +89,7 @@ def refit(
             options, note = _tried(networks, data, plan, options)
             notes.append(note)
         work = Layerwise(networks, data, plan, options)
-        work.run(report)
+        work.run(lambda done, name: progress(Progress("refitting", done, len(plan.sites), name)))
     return Correction(networks.merged, "refit", tuple(notes), time.perf_counter() - started, work.residuals)
 
 

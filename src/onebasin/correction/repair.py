@@ -25,6 +25,8 @@ from onebasin.progress import Progress, Report, silent
 
 FORMS = ("forward", "closed")
 _ROWS = 1 << 16
+_FLAT = 1e-6
+"""A unit whose spread is below this part of its size never changes: what is left is rounding."""
 
 
 def repair(
@@ -122,7 +124,8 @@ def _corrected(
                 found = _spreads(networks, data, sites, seed)
             for position, site in sites.items():
                 (mean, std), (aim_mean, aim_std) = found[position], wanted[position]
-                gain = torch.where(std > 0, aim_std / std, torch.ones_like(std))
+                moves = std > _FLAT * (mean.abs() + aim_std)
+                gain = torch.where(moves, aim_std / std, torch.ones_like(std))
                 shift = aim_mean - gain * mean if shifts else torch.zeros_like(mean)
                 networks.change(scaled(site, networks.merged, gain, shift))
             done += len(wave)

@@ -10,6 +10,7 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 """Ridges that are tried, in parts of the mean diagonal entry of the Gram matrix."""
 
 _STEPS = 20
+_ROUNDING = 1e-9
 _ENOUGH = 1e-3
 
 
@@ -81,7 +82,7 @@ class Ridge:
         moments: of the rows.
         center: `W0`, `[groups, in, out]`, float64.
         ridge: in parts of the mean diagonal entry of the Gram matrix (centered, where there is an intercept).
-        intercept: the bias `[groups, out]` that stays; None to fit one.
+        fixed: the bias `[groups, out]` that stays; None to fit one.
     """
 
     def __init__(self, moments: Moments, center: Tensor, ridge: float, fixed: Tensor | None) -> None:
@@ -89,14 +90,15 @@ class Ridge:
         gram = moments.xx
         if fixed is None:
             gram = gram - moments.x[:, :, None] * moments.x[:, None] / moments.count
-        diagonal = gram.diagonal(dim1=1, dim2=2)
-        size = diagonal.mean(1).clamp(min=torch.finfo(torch.float64).tiny)
+        diagonal, whole = gram.diagonal(dim1=1, dim2=2), moments.xx.diagonal(dim1=1, dim2=2)
+        # Where inputs hardly vary, what is left after centering is rounding: a little of their size keeps that down.
+        size = ridge * diagonal.mean(1) + _ROUNDING * whole.mean(1) + torch.finfo(torch.float64).tiny
         self._gram = gram
         failed = torch.ones(())
-        while bool(failed.any()):  # Rounding in the products can outweigh a tiny ridge.
-            floor = torch.diag_embed((ridge * size)[:, None].expand_as(diagonal))
+        while bool(failed.any()):
+            floor = torch.diag_embed(size[:, None].expand_as(diagonal))
             self._factor, failed = torch.linalg.cholesky_ex(gram + floor)
-            ridge = max(10 * ridge, torch.finfo(torch.float32).eps)
+            size = 10 * size
 
     def solve(self, xy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """W `[groups, in, out]` and b `[groups, out]` for targets with these moments."""
