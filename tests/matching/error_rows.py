@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from onebasin import AxisGroup, discover, match, match_many
+from onebasin import AxisGroup, discover, learn_matching, learn_universe, match, match_many
 from onebasin.errors import MismatchError, OneBasinError, OptionError
 from onebasin.matching.activation import Activations, activation_similarity
 from onebasin.similarity.moments import CrossMoments
@@ -21,6 +21,20 @@ def activations(passes: int = 1, **options: object) -> Activations:
     model, x = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)), torch.ones(2, 1)
     given = {"batches": [x], "args": (x,), "evaluate": lambda m, b: [m(b) for _ in range(passes)]} | options
     return activation_similarity(model, model, model, discover(model, (x,)), **given)
+
+
+def learned(evaluate: object = None, **options: object) -> object:
+    """Learn to match a network with itself."""
+    model, x = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)), torch.ones(2, 1)
+    given = {"batches": [x], "evaluate": evaluate or (lambda m, b: {"loss": m(b).sum(), "count": 2})} | options
+    symmetry = discover(model, (x,))
+    return learn_matching(model, model, model, symmetry, given.pop("batches"), given.pop("evaluate"), **given)
+
+
+def learned_universe(count: int = 2, **options: object) -> object:
+    """Learn to match several networks of one weight."""
+    model = nn.Linear(1, 1)
+    return learn_universe(model, [model] * count, discover(model, (torch.ones(1, 1),)), [], lambda *_: {}, **options)
 
 
 Row = tuple[Callable[[], object], type[OneBasinError], str]
@@ -62,4 +76,33 @@ MATCHING: list[Row] = [
         r"^activations of b: expected \[2, samples\], the same",
     ),
     (lambda: CrossMoments(2).merge(CrossMoments(3)), MismatchError, r"^moments: expected 2 units, found 3; merge the"),
+    # learning
+    (lambda: learned(lam=(0.0, 1.0)), OptionError, r"^lam: expected a range between 0 and 1, found \(0\.0, 1\.0\); "),
+    (lambda: learned(method="x"), OptionError, r"^method: expected .*learned.*, found 'x'; choose one of them"),
+    (lambda: learned(epochs=0), OptionError, r"^epochs: expected 1 or more, found 0; raise it"),
+    (lambda: learned(rate=0.0), OptionError, r"^rate: expected a positive number, found 0\.0; leave it out"),
+    (
+        lambda: learned(batches=[]),
+        OptionError,
+        r"^batches: expected at least one sample, found none; pass data to learn",
+    ),
+    (lambda: learned(batches=3), OptionError, r"^batches: expected batches, found int; pass a list or a function"),
+    (lambda: learned(lambda *_: {}), OptionError, r"^evaluate: expected sums over a batch with `loss`, found none; "),
+    (
+        lambda: learned(lambda m, b: {"loss": m(b).sum().detach(), "count": 2}),
+        OptionError,
+        r"^evaluate: expected a `loss` that can be differentiated, found one that cannot; return it as the tensor",
+    ),
+    (
+        lambda: learned(lambda m, b: {"loss": m(b).sum() * torch.nan, "count": 2}),
+        OptionError,
+        r"^evaluate: expected a finite loss, found nan; look at the data",
+    ),
+    (lambda: learned_universe(1), OptionError, r"^models: expected two or more, found 1; pass the networks to match"),
+    (lambda: learned_universe(spread=2), OptionError, r"^spread: expected a number from 0 to 1, found 2; choose one"),
+    (
+        lambda: learned_universe(starts=[]),
+        OptionError,
+        r"^starts?: expected 1 matchings of this symmetry, found 0; pass",
+    ),
 ]
