@@ -59,13 +59,12 @@ def with_method_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def checked(method: str, given: Mapping[str, object], seed: int) -> dict[str, object]:
+def checked(method: str, given: Mapping[str, object]) -> dict[str, object]:
     """The parameters of a method out of those given on the command line.
 
     Args:
         method: its name.
         given: values by name; numbers for every model as a text such as `1,1`.
-        seed: for methods that draw.
 
     Raises:
         OptionError: the method is unknown, or an option does not belong to it or is not numbers.
@@ -81,7 +80,7 @@ def checked(method: str, given: Mapping[str, object], seed: int) -> dict[str, ob
                 found=f"--method {method}",
                 remedy="leave one of them out",
             )
-    return values | ({"seed": seed} if "seed" in ALL[method].parameters else {})
+    return values
 
 
 def _numbers(name: str, value: object) -> object:
