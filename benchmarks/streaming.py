@@ -193,24 +193,34 @@ def kills(folder: Path, count: int) -> None:
         save_checkpoint(params, folder / name / "model.safetensors", metadata={"seed": str(seed)})
     out = folder / "out"
     command = [*ONEBASIN, "merge", folder / "A", folder / "B", "--no-align", "--max-shard-size", "20MB", "--out", out]
-    full = measure(command).wall
+    measure(command)
     expected = digests(out)
     clear(out)
     draw, results = random.Random(0), Counter[str]()  # noqa: S311 - no secrets
+    span = working(command, out, None)
     for _ in range(count):
-        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(draw.uniform(0.3, 1.0) * full)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        clear(out)
+        working(command, out, draw.uniform(0, 1.1) * span)
         left = digests(out)
-        half = [name for name, digest in left.items() if expected.get(name) != digest]
-        kept = list(out.glob(".*.onebasin/*.safetensors")) if out.exists() else []
-        results["half files under a final name"] += len(half)
-        results["killed with finished shards kept" if kept else "killed before or after"] += 1
+        results["half files under a final name"] += sum(expected.get(name) != digest for name, digest in left.items())
+        kept = list(out.glob(".*.onebasin/*.safetensors"))
+        results["with finished shards" if kept else "with all in place" if left else "with nothing finished"] += 1
         measure(command)
         results["finished with other bytes"] += digests(out) != expected
-        clear(out)
     print(f"{count} kills: {dict(results)}")
+
+
+def working(command: Sequence[str | Path], out: Path, until: float | None) -> float:
+    """Run a merger and kill it so many seconds after it began to write; the seconds from then to its end."""
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(out.glob(".*.onebasin")) and process.poll() is None:
+        time.sleep(0.002)
+    began = time.perf_counter()
+    if until is not None:
+        time.sleep(until)
+        process.send_signal(signal.SIGKILL)
+    process.wait()
+    return time.perf_counter() - began
 
 
 def mutations(folder: Path, count: int) -> None:

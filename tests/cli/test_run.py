@@ -282,6 +282,30 @@ def test_mergekit_is_taken_as_it_is(
     assert (networks / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
 
 
+def test_seed_of_a_recipe_reaches_the_method(networks: Path, run: Run) -> None:
+    """The seed of everything random is that of random drops, unless the method is given its own."""
+    text = (
+        "{parents: [a, b], base: z, align: false, method: dare_linear, seed: 7, output: {path: m.pt}, parameters: {P}}"
+    )
+    for given, seed in (("", 7), ("seed: 3", 3)):
+        assert run("run", written(networks, text.replace("P", given))).exit_code == 0
+        expected = merge([networks / "a", networks / "b"], "dare_linear", base=networks / "z", seed=seed)
+        found = open_checkpoint(networks / "m.pt")
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_folder_goes_again_if_nothing_comes_into_it(networks: Path, run: Run) -> None:
+    """Where a network turns out to be broken while it is merged, no empty folder is left."""
+    broken = state(1)
+    broken["lm_head.weight"][0, 0] = torch.nan
+    save_checkpoint(broken, networks / "b" / "model.safetensors")
+    result = run("merge", networks / "a", networks / "b", "--no-align", "--out", networks / "new")
+
+    assert result.exit_code == 2
+    assert "lm_head.weight: expected finite numbers, found NaN or infinity in 1 of 20 entries" in result.stderr
+    assert not (networks / "new").exists()
+
+
 def test_mergekit_with_a_block_to_align(files: Files, run: Run, symmetry: Symmetry, tmp_path: Path) -> None:
     """With a block `align` the networks are matched first, which mergekit cannot do."""
     models = [{"model": str(path), "parameters": {"weight": 1}} for path in (files.a, files.c)]

@@ -114,7 +114,7 @@ def merge(
             data_root=data_root,
             align=Alignment(symmetry, tuple(matching or ()), proving, search) if wanted else None,
             method=method,
-            parameters=checked(method, parameters, seed),
+            parameters=checked(method, parameters),
             correction=({"batchnorm": str(batchnorm)} if batchnorm else {}) | {"samples": samples},
             split=split if evaluating else None,
             seed=seed,

@@ -2,11 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -165,7 +167,7 @@ class Merger:
         return Plan.make(
             self.networks(aligned=aligned),
             self.recipe.method,
-            self.recipe.parameters,
+            self.parameters,
             base=None if base is None else open_checkpoint(base),
             labels=labels,
             dtype=self.dtype,
@@ -183,9 +185,15 @@ class Merger:
             self.source.require_task(f"--method {method.name}"),
             self.correction.samples,
         )
-        merged = method.run(networks, **method.settings(self.recipe.parameters, len(networks.models)).at("", 0.0))
+        merged = method.run(networks, **method.settings(self.parameters, len(networks.models)).at("", 0.0))
         wide = [name for name, tensor in merged.items() if self.dtype is not None and tensor.is_floating_point()]
         return merged | {name: merged[name].to(self.dtype) for name in wide}
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Of the method; one that draws has the seed of the recipe, unless it has one of its own."""
+        draws = "seed" in ALL[self.recipe.method].parameters
+        return ({"seed": self.recipe.seed} if draws else {}) | dict(self.recipe.parameters)
 
     @cached_property
     def correction(self) -> Correction:
@@ -203,7 +211,7 @@ class Merger:
             "parents": [path.name for path in self.recipe.parents],
             "base": None if self.recipe.base is None else self.recipe.base.name,
             "method": self.recipe.method,
-            "parameters": dict(self.recipe.parameters),
+            "parameters": self.parameters,
             "aligned": self.aligned is not None,
             "matchings": [matching_to_json(found) for found in self.aligned.matchings] if self.aligned else [],
             "batchnorm": corrected or ("kept" if self.has_batchnorm else None),
@@ -247,26 +255,29 @@ def _write(
     screen, first = merger.screen, merger.first
     metadata = {**first.metadata, "onebasin": json.dumps(about)}
     shard_bytes = bytes_of(merger.recipe.max_shard_size)
-    if output.folder:
-        make_folder(output.path.parent)
-    if merged is not None:
-        written = save_checkpoint(merged, output.path, like=first, metadata=metadata, shard_bytes=shard_bytes)
-    else:
-        written = write_merged(
-            merger.plan(),
-            output.path,
-            like=first,
-            metadata=metadata,
-            shard_bytes=shard_bytes,
-            threads=threads,
-            progress=screen.progress,
-        )
-    screen.wrote(*written)
+    packed: dict[str, Any] = {"like": first, "metadata": metadata, "shard_bytes": shard_bytes}
+    with _new_folder(output.path.parent) if output.folder else nullcontext():
+        if merged is not None:
+            screen.wrote(*save_checkpoint(merged, output.path, **packed))
+        else:
+            plan, report = merger.plan(), screen.progress
+            screen.wrote(*write_merged(plan, output.path, **packed, threads=threads, progress=report))
     beside = first.path.parent
     if output.folder and (beside / "config.json").exists():
         screen.wrote(*copy_companions(beside, output.path.parent, merger.dtype))
     merger.recipe.save(output.recipe)
     screen.wrote(output.recipe)
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[None]:
+    """Make a folder for a block; it goes again if nothing came into it."""
+    make_folder(path)
+    try:
+        yield
+    finally:
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def _measure(merger: Merger, task: Task, split: str, *, corrects: bool) -> dict[str, dict[str, float]]:

@@ -41,13 +41,12 @@ def _given(**values: object) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def checked(method: str, given: Mapping[str, object], seed: int) -> dict[str, object]:
+def checked(method: str, given: Mapping[str, object]) -> dict[str, object]:
     """The parameters of a method out of those given on the command line.
 
     Args:
         method: its name.
         given: values by name; numbers for every model as a text such as `1,1`.
-        seed: for methods that draw.
 
     Raises:
         OptionError: the method is unknown, or an option does not belong to it or is not numbers.
@@ -63,7 +62,7 @@ def checked(method: str, given: Mapping[str, object], seed: int) -> dict[str, ob
                 found=f"--method {method}",
                 remedy="leave one of them out",
             )
-    return values | ({"seed": seed} if "seed" in ALL[method].parameters else {})
+    return values
 
 
 def _numbers(name: str, value: object) -> object:
