@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+import learning_errors
 from house.source import PACKAGE, functions, parse, place
 from onebasin import (
     AxisGroup,
@@ -369,6 +370,7 @@ ROWS: list[Row] = [
     (lambda: path(lams=1), OptionError, r"^lams: expected a number of points from 2, .*, found 1; include both ends"),
     (lambda: path(a={}), MismatchError, r"^a: weight: expected shape \(1, 1\), as in the model, found no such tensor;"),
     (lambda: path(batches=3), OptionError, r"^batches: expected batches, found int; pass a list or a function"),
+    *learning_errors.ROWS,
 ]
 
 
