@@ -91,12 +91,12 @@ MATCHING: list[Row] = [
     (
         lambda: learned(lambda m, b: {"loss": m(b).sum().detach(), "count": 2}),
         OptionError,
-        r"^evaluate: expected a `loss` that can be differentiated, found one that cannot; return it as the tensor",
+        r"^evaluate: expected a `loss` that can be differentiated, found one that cannot; ",
     ),
     (
         lambda: learned(lambda m, b: {"loss": m(b).sum() * torch.nan, "count": 2}),
         OptionError,
-        r"^evaluate: expected a finite loss, found nan; look at the data",
+        r"^evaluate: expected a finite loss, found nan; look for NaN",
     ),
     (lambda: learned_universe(1), OptionError, r"^models: expected two or more, found 1; pass the networks to match"),
     (lambda: learned_universe(spread=2), OptionError, r"^spread: expected a number from 0 to 1, found 2; choose one"),

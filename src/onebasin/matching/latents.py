@@ -25,7 +25,7 @@ from torch import Tensor
 
 from onebasin.assignment import Nested, solve_nested
 from onebasin.matching.ascent import ascend
-from onebasin.matching.problem import Problem, Tree, forest
+from onebasin.matching.problem import Problem, Tree
 from onebasin.permutation import Permutation
 from onebasin.similarity import inner_products
 from onebasin.symmetry import Matching
@@ -71,21 +71,22 @@ class LatentWeights:
     def __init__(self, a: State, b: State, start: Matching, rate: float) -> None:
         self.matching = start
         wide = {name: torch.promote_types(tensor.dtype, torch.float32) for name, tensor in a.items()}
-        self._weights = {name: tensor.to(wide[name], copy=True) for name, tensor in a.items()}
-        self._b = {name: b[name].to(wide[name]) for name in a}
+        self.weights = {name: tensor.to(wide[name], copy=True) for name, tensor in a.items()}
+        # Its terms are views of the weights, which the optimiser changes in place.
+        self._problem = Problem.of(self.weights, {name: b[name].to(wide[name]) for name in a}, start.symmetry)
         rows = [
             {"params": [tensor], "lr": rate * math.hypot(_size(tensor), _size(b[name])) / math.sqrt(2)}
-            for name, tensor in self._weights.items()
+            for name, tensor in self.weights.items()
         ]
         self._optimizer = torch.optim.Adam(rows)
 
     def follow(self, gradients: State, moved: State, share: float) -> None:  # noqa: ARG002 - the other latent needs it
         """See `Latent`; the projection is coordinate ascent from the last matching."""
-        for name, tensor in self._weights.items():
+        for name, tensor in self.weights.items():
             tensor.grad = share * gradients[name].to(tensor.dtype)
         self._optimizer.step()
-        problem = Problem.of(self._weights, self._b, self.matching.symmetry)
-        self.matching = ascend(problem, self.matching, seed=0, max_sweeps=_SWEEPS)
+        # A copy, since a problem remembers its bounds.
+        self.matching = ascend(replace(self._problem), self.matching, seed=0, max_sweeps=_SWEEPS)
 
 
 class LatentScores:
@@ -106,7 +107,11 @@ class LatentScores:
     def __init__(self, a: State, b: State, start: Matching, rate: float) -> None:
         self.matching = start
         self._rate, self._steps = rate, 0
-        self._trees = forest(start.symmetry)
+        problem = Problem.of(a, b, start.symmetry)
+        self._trees = problem.trees
+        self._places = [
+            (term.part, mode) for term in problem.terms for mode in term.modes(start.symmetry.groups, problem.names)
+        ]
         self._warm: dict[int, Nested] = {}
         first = self._evidence(a, start.apply(b))
         self.scores = {name: _scaled(score, _size(score)) for name, score in first.items()}
@@ -127,18 +132,12 @@ class LatentScores:
 
     def _evidence(self, a: State, moved: State) -> dict[str, Tensor]:
         """Inner products of all members of `a` with those of B as given, centred, `[m, m]` float32 for every group."""
-        problem = Problem.of(a, moved, self.matching.symmetry)
         found: dict[str, Tensor] = {}
-        for term in problem.terms:
-            for mode in term.modes(problem.symmetry.groups, problem.names):
-                score = inner_products(term.a, term.b, mode.dims).float()
-                found[mode.group] = found[mode.group].add_(score) if mode.group in found else score
-        for name, score in found.items():
-            # Adding a number to a row or a column changes the score of all permutations alike.
-            score -= score.mean(0)
-            score -= score.mean(1, keepdim=True)
-            found[name] = score[:, self._columns(np.argsort(self.matching.members(name)), score)]
-        return found
+        for part, mode in self._places:
+            score = inner_products(part.view(a[part.tensor]), part.view(moved[part.tensor]), mode.dims).float()
+            found[mode.group] = found[mode.group].add_(score) if mode.group in found else score
+        back = {name: np.argsort(self.matching.members(name)) for name in found}
+        return {name: _centred(score)[:, self._columns(back[name], score)] for name, score in found.items()}
 
     def _columns(self, index: np.ndarray[tuple[int, ...], np.dtype[np.int64]], like: Tensor) -> Tensor:
         return torch.from_numpy(index).to(like.device)
@@ -172,6 +171,13 @@ class LatentScores:
 
 def _still(tree: Tree, found: Nested) -> bool:
     return all((found.index[name] == np.arange(found.index[name].shape[-1])).all() for name in tree.names)
+
+
+def _centred(score: Tensor) -> Tensor:
+    """A score that no row or column is ahead in: adding a number to one changes all permutations alike."""
+    score -= score.mean(0)
+    score -= score.mean(1, keepdim=True)
+    return score
 
 
 def _size(tensor: Tensor) -> float:

@@ -48,8 +48,7 @@ def learn_matching(
     """Learn the permutations that make points between `a` and `b` good at a task.
 
     Args:
-        model: of the architecture of both; only its code is used, its tensors, buffers and modes are left as they are.
-            It runs in eval mode, but BatchNorm takes the statistics of the batch.
+        model: of the architecture of both; left as it is. It runs in eval mode, BatchNorm on each batch's statistics.
         a: the reference: a module, its state dict, or a checkpoint's path.
         b: the network to be moved.
         symmetry: as discovered on the model, or loaded.
@@ -66,9 +65,10 @@ def learn_matching(
         progress: called after every epoch.
 
     Returns:
-        of the start and the matchings after every epoch, the one with the least mean loss on `validation` of the
-        average in the middle of `lam`. `objective` is that loss, `history` all of them. Interrupted with Ctrl-C it
-        returns the best so far. The same seed gives the same bytes for one number of threads.
+        the matching with the least mean loss on `validation` of the average in the middle of `lam`, among the start
+        and those after every epoch: never worse than the start. `objective` is that loss, `history` all of them,
+        `tried` the start and the best learned. Interrupted with Ctrl-C it returns the best so far. The same seed gives
+        the same bytes for one number of threads, on which only the last bits of the model's own passes depend.
 
     Raises:
         OptionError: if an option is unknown or out of range, there are no batches, or the loss cannot be learned from.
@@ -239,13 +239,12 @@ def _learn(networks: _Networks, given: Sequence[Matching] | None, plan: _Plan) -
     starts = _searched(networks, plan) if given is None else _fitting(networks, given)
     record = _Record(starts)
     record.seconds["start"] = time.perf_counter() - begun
-    status = Status.EPOCHS
     if given is None and any(start.status is Status.INTERRUPTED for start in starts):
         status = Status.INTERRUPTED
     else:
         try:
             with batch_statistics(networks.model):
-                _follow(networks.loss(), record, data, validation, plan)
+                status = _follow(networks.loss(), record, data, validation, plan)
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
     record.seconds["total"] = time.perf_counter() - begun
@@ -283,8 +282,11 @@ def _follow(
     data: Callable[[], Iterable[object]],
     validation: Callable[[], Iterable[object]],
     plan: _Plan,
-) -> None:
+) -> Status:
     """Measure the start, then learn and measure every epoch."""
+    if not loss.names:  # Nothing can move.
+        record.keep(record.best, loss.mean(loss.moved(record.best), plan.middle, validation()))
+        return Status.OPTIMAL
     generator = np.random.default_rng(plan.seed)
     rate = RATES[plan.method] if plan.rate is None else plan.rate
     a = {name: loss.states[0][name] for name in loss.names}
@@ -301,6 +303,7 @@ def _follow(
         if epoch:
             detail = f"loss {record.losses[-1]:.4g}, lowest {min(record.losses):.4g}"
             plan.progress(Progress("learning", epoch, plan.epochs, detail))
+    return Status.EPOCHS
 
 
 def _step(loss: TaskLoss, latents: Sequence[Latent], shares: Sequence[float], batch: object) -> None:

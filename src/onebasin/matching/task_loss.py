@@ -71,7 +71,7 @@ class TaskLoss:
                 "evaluate",
                 expected="a `loss` that can be differentiated",
                 found="one that cannot",
-                remedy="return it as the tensor that the model's outputs lead to, without detach or no_grad",
+                remedy="return it without detach, item or no_grad",
             )
         found = torch.autograd.grad(
             sums["loss"] / sums["count"], list(leaves.values()), allow_unused=True, materialize_grads=True
@@ -123,7 +123,10 @@ class TaskLoss:
                 )
         if not torch.isfinite(torch.as_tensor(sums["loss"])):
             raise OptionError(
-                "evaluate", expected="a finite loss", found=str(float(sums["loss"])), remedy="look at the data"
+                "evaluate",
+                expected="a finite loss",
+                found=str(float(sums["loss"])),
+                remedy="look for NaN in the data, or overflow",
             )
         return sums
 
