@@ -6,7 +6,8 @@ Cases: otfusion, noniid (all shards of 2, 4 and 8), transformer (addition modulo
 folder, or those given by --pairs a,b), and, trained by train_deep_mlps.py into --runs, deep (MNIST 5, 10 and
 20 x 128) and fashion (10 x 512). Alignment is weight matching with seed 0 towards the first network. Prints test
 accuracy in %, for the average as it is and after each correction from unlabeled training images, aligned and not;
-the share of test answers in common with the first parent, the others (their mean) and the ensemble of all, in %; and seconds.
+the share of test answers in common with the first parent, the others (their mean) and the ensemble of all, in %;
+and seconds.
 """
 
 import argparse
