@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from cli.networks import Files, Run
+from onebasin import Progress
 from onebasin.cli import COMMANDS as COMMANDS_AND_LINES
+from onebasin.cli.screen import Speed, amount
 
 COMMANDS = tuple(COMMANDS_AND_LINES)
 
@@ -127,6 +129,32 @@ def test_same_seed_gives_the_same_bytes(files: Files, tmp_path: Path) -> None:
     assert written[0] == written[1]
     assert shown[0] == shown[1]
     assert str(tmp_path).encode() not in b"".join(written[0].values())
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (Progress("m", 3, 10), "3/10"),
+        (Progress("m", 3), "3/?"),
+        (Progress("m", 5 * 10**8, 2 * 10**9, unit="bytes"), "0.5 of 2.0 GB"),
+        (Progress("m", 1500, 2000, unit="bytes"), "1.5 of 2.0 kB"),
+        (Progress("m", 0, 0, unit="bytes"), "0.0 of 0.0 bytes"),
+        (Progress("m", 3 * 10**6, unit="bytes"), "3.0 MB"),
+    ],
+)
+def test_amounts_are_told_in_their_unit(step: Progress, text: str) -> None:
+    """Steps are counted, and bytes are told in the unit of the whole."""
+    assert amount(step) == text
+
+
+def test_time_left_is_that_at_the_speed_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the rest after ten seconds means another ten, what was there at the beginning left out."""
+    clock = iter([0.0, 0.5, 10.0])
+    monkeypatch.setattr("onebasin.cli.screen.time.monotonic", lambda: next(clock))
+    speed = Speed(1000)
+
+    assert speed.left(Progress("m", 1100, 3000, unit="bytes")) == ""
+    assert speed.left(Progress("m", 2000, 3000, unit="bytes")) == "0:10 left"
 
 
 def test_progress_goes_to_a_terminal(files: Files, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
@@ -81,6 +81,7 @@ def test_task_arithmetic_adds_task_vectors(rows: np.ndarray, weights: np.ndarray
     assert close(found, papers.added(base, models, weights.tolist(), scale))
 
 
+@settings(max_examples=40)
 @given(distinct(10, 4), weights_of_three, st.lists(st.floats(0, 1), min_size=3, max_size=3), scales, st.booleans())
 def test_ties_follows_the_paper(
     rows: np.ndarray, weights: np.ndarray, density: list[float], scale: float, count: bool
@@ -115,6 +116,7 @@ def test_ties_by_hand() -> None:
     assert ties([a, b], base, density=[0.5, 0.25], scale=2.0).tolist() == [8.0, -10.0, 0.0, 0.0]
 
 
+@settings(max_examples=50)
 @given(distinct(20, 3), st.floats(0, 1), st.floats(0, 1))
 def test_breadcrumbs_keep_the_middle(rows: np.ndarray, density: float, gamma: float) -> None:
     """The largest entries go, then the smallest until the density is reached; one model's rest is added to the base."""

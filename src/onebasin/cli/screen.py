@@ -50,7 +50,7 @@ class Screen:
         self._errors = Console(stderr=True, highlight=False)
         self._bars: Bars | None = None
         self._stages: dict[str, TaskID] = {}
-        self._begun: dict[str, tuple[float, int]] = {}
+        self._speeds: dict[str, Speed] = {}
         self._notes: list[str] = []
         self.status = 0
         self.written: list[Path] = []
@@ -107,20 +107,11 @@ class Screen:
             self._bars.start()
         if step.stage not in self._stages:
             self._stages[step.stage] = self._bars.add_task(step.stage, detail="", amount="")
-            self._begun[step.stage] = (time.monotonic(), step.done)
-        detail = step.detail or (self._time_left(step) if step.unit else "")
+            self._speeds[step.stage] = Speed(step.done)
+        detail = step.detail or (self._speeds[step.stage].left(step) if step.unit else "")
         self._bars.update(
-            self._stages[step.stage], completed=step.done, total=step.total, amount=_amount(step), detail=detail
+            self._stages[step.stage], completed=step.done, total=step.total, amount=amount(step), detail=detail
         )
-
-    def _time_left(self, step: Progress) -> str:
-        """How long the rest takes at the speed so far, once that can be told."""
-        begun, first = self._begun[step.stage]
-        passed, done = time.monotonic() - begun, step.done - first
-        if step.total is None or done <= 0 or passed < 1:
-            return ""
-        minutes, seconds = divmod(round(passed * (step.total - step.done) / done), 60)
-        return f"{minutes}:{seconds:02} left"
 
     def stage(self, name: str) -> Callable[[Progress], None]:
         """A report of progress under another name, for work that is done twice."""
@@ -147,7 +138,26 @@ class Screen:
                 self._errors.print(Text(text, "yellow"), soft_wrap=True)
 
 
-def _amount(step: Progress) -> str:
+class Speed:
+    """How fast a stage goes, from now on.
+
+    Args:
+        done: what was done before.
+    """
+
+    def __init__(self, done: int) -> None:
+        self._begun, self._first = time.monotonic(), done
+
+    def left(self, step: Progress) -> str:
+        """How long the rest takes at the speed so far; nothing in the first second, and where the whole is unknown."""
+        passed, done = time.monotonic() - self._begun, step.done - self._first
+        if step.total is None or done <= 0 or passed < 1:
+            return ""
+        minutes, seconds = divmod(round(passed * (step.total - step.done) / done), 60)
+        return f"{minutes}:{seconds:02} left"
+
+
+def amount(step: Progress) -> str:
     """How much of a stage is done, in steps or in bytes."""
     if step.unit != "bytes":
         return f"{step.done}/{'?' if step.total is None else step.total}"
