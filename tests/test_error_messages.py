@@ -32,7 +32,7 @@ from onebasin import (
     reestimate_batchnorm,
 )
 from onebasin.assignment import solve
-from onebasin.correction import class_accuracies, correct, refit, repair
+from onebasin.correction import class_accuracies, correct, expand, refit, repair
 from onebasin.errors import CheckpointError, MismatchError, OneBasinError, OptionError, SymmetryError
 from onebasin.json_file import read_json
 from strategies import written
@@ -388,6 +388,11 @@ ROWS: list[Row] = [
         lambda: class_accuracies(LINE, {"a": LINE}, [(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))]).lost("a"),
         OptionError,
         r"^label: expected one of a, and another network, found 'a'; pass the label of a network that was measured",
+    ),
+    (
+        lambda: expand(LINE, [LINE], S, 1.5),
+        OptionError,
+        r"^extra and groups: expected a share from 0 to 1, and groups out of h, found 1\.5 and h; correct them",
     ),
     # connectivity
     (
