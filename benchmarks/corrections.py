@@ -3,11 +3,10 @@
     python benchmarks/corrections.py --checkpoints DIR --data-root DIR [--runs DIR] [--cases otfusion ...]
 
 Cases: otfusion, noniid (all shards of 2, 4 and 8), transformer (addition modulo 113), resnet20 (all pairs of the
-folder, or those given by --pairs a,b), and, trained by train_deep_mlps.py into --runs, deep (MNIST 5, 10 and
-20 x 128) and fashion (10 x 512). Alignment is weight matching with seed 0 towards the first network. Prints test
-accuracy in %, for the average as it is and after each correction from unlabeled training images, aligned and not;
-the share of test answers in common with the first parent, the others (their mean) and the ensemble of all, in %;
-and seconds.
+folder, or those given by --pairs a,b), and, trained by train_deep_mlps.py into --runs, deep (MNIST 5, 10 and 20 x 128)
+and fashion (10 x 512). Alignment is weight matching with seed 0 towards the first network. Prints test accuracy in %,
+for the average as it is and after each correction from unlabeled training images, aligned and not; the share of test
+answers in common with the first parent, the others (their mean) and the ensemble of all, in %; and seconds.
 """
 
 import argparse
@@ -139,10 +138,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     for case in cases(options):
-        if options.stranger:
-            torch.manual_seed(0)
-            case.parents[1:] = [case.task.build_model().state_dict()]
+        if options.stranger:  # The model of a case has never been trained.
+            case.parents[1:] = [{name: tensor.clone() for name, tensor in case.model.state_dict().items()}]
         for samples in options.samples:
             row(case, samples, columns(options.methods), columns(options.unaligned))
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from correction.error_rows import CORRECTION
+from correction.error_rows import ROWS as CORRECTION
 from house.source import PACKAGE, functions, parse, place
 from matching.error_rows import MATCHING
 from merging.error_rows import MERGING

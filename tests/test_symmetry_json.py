@@ -264,7 +264,7 @@ def test_a_matching_can_be_written_by_hand(path: Path) -> None:
         (
             ("status",),
             "CONVERGED",
-            "found.json: status: expected optimal or converged or max_sweeps or interrupted or given",
+            "found.json: status: expected optimal or converged or max_sweeps or epochs or interrupted or given",
         ),
         (("status",), ["converged"], "found.json: status: expected optimal or converged or"),
         (("history",), 1.5, "found.json: history: expected a list of numbers"),

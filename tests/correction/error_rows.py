@@ -1,14 +1,16 @@
-"""Every error that corrections raise."""
+"""Every error that corrections raise: rows of the table in `test_error_messages.py`."""
 
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from onebasin.correction import class_accuracies, correct, refit, repair
+from onebasin import discover
+from onebasin.correction import class_accuracies, correct, expand, refit, repair
 from onebasin.errors import MismatchError, OneBasinError, OptionError
 
 LINE = nn.Linear(1, 1)
+SYMMETRY = discover(nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)), (torch.zeros(1, 1),))
 
 
 def run_line(model: nn.Module, _: object) -> dict[str, object]:
@@ -39,7 +41,7 @@ def correction(function: Callable[..., object], **options: object) -> object:
 
 
 Row = tuple[Callable[[], object], type[OneBasinError], str]
-CORRECTION: list[Row] = [
+ROWS: list[Row] = [
     (
         lambda: correction(refit, ridge=0.0),
         OptionError,
@@ -96,5 +98,10 @@ CORRECTION: list[Row] = [
         lambda: class_accuracies(LINE, {"a": LINE}, [(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))]).lost("a"),
         OptionError,
         r"^label: expected one of a, and another network, found 'a'; pass the label of a network that was measured",
+    ),
+    (
+        lambda: expand(LINE, [LINE], SYMMETRY, 1.5),
+        OptionError,
+        r"^extra and groups: expected a share from 0 to 1, and groups out of 0.weight, found 1\.5 and 0",
     ),
 ]

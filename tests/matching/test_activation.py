@@ -49,13 +49,13 @@ def _solved(found: Activations, symmetry: ob.Symmetry) -> dict[str, np.ndarray]:
     index: dict[str, np.ndarray] = {}
     for group in groups.values():
         if not group.inside:
-            index |= solve_nested(node(group))
+            index |= solve_nested(node(group)).index
     for group in groups.values():
         if group.name not in index:  # Inside several fixed groups.
             blocks = found.similarity[group.name].reshape(
                 -1, group.size, len(scores(group.name)) // group.size, group.size
             )
-            rows = [solve_nested(Node("", (group.size,), block[:, c].numpy()))[""] for c, block in enumerate(blocks)]
+            rows = [solve_nested(Node("", (group.size,), block[:, c].numpy())).index[""] for c, block in enumerate(blocks)]
             index[group.name] = np.array(rows).reshape(*symmetry.context_sizes(group), group.size)
     return index
 

@@ -9,6 +9,8 @@ from onebasin.correction.classes import ClassAccuracies as ClassAccuracies
 from onebasin.correction.classes import class_accuracies as class_accuracies
 from onebasin.correction.datafree import calibrate_biases as calibrate_biases
 from onebasin.correction.datafree import rescale_from_weights as rescale_from_weights
+from onebasin.correction.expand import Expansion as Expansion
+from onebasin.correction.expand import expand as expand
 from onebasin.correction.refit import refit as refit
 from onebasin.correction.repair import repair as repair
 from onebasin.correction.repair import rescale as rescale
@@ -18,10 +20,12 @@ __all__ = [
     "METHODS",
     "ClassAccuracies",
     "Correction",
+    "Expansion",
     "Method",
     "calibrate_biases",
     "class_accuracies",
     "correct",
+    "expand",
     "reestimate_batchnorm",
     "refit",
     "repair",
