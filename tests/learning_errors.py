@@ -51,6 +51,11 @@ ROWS: list[tuple[Callable[[], object], type[OneBasinError], str]] = [
     (lambda: learn(3), OptionError, r"^batches: expected batches, found int; pass a list or a function"),
     (lambda: learn([]), OptionError, r"^batches: expected at least one sample, found none; pass data to learn from"),
     (
+        lambda: learn([], validation=[torch.ones(2, 2)]),
+        OptionError,
+        r"^batches: expected some in every epoch, found none; pass a list",
+    ),
+    (
         lambda: learn(evaluate=lambda *_: {"count": torch.tensor(1)}),
         OptionError,
         r"^evaluate: expected sums over a batch with `loss`, found count; return `loss`",
