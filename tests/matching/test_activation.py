@@ -55,7 +55,9 @@ def _solved(found: Activations, symmetry: ob.Symmetry) -> dict[str, np.ndarray]:
             blocks = found.similarity[group.name].reshape(
                 -1, group.size, len(scores(group.name)) // group.size, group.size
             )
-            rows = [solve_nested(Node("", (group.size,), block[:, c].numpy())).index[""] for c, block in enumerate(blocks)]
+            rows = [
+                solve_nested(Node("", (group.size,), block[:, c].numpy())).index[""] for c, block in enumerate(blocks)
+            ]
             index[group.name] = np.array(rows).reshape(*symmetry.context_sizes(group), group.size)
     return index
 

@@ -18,8 +18,8 @@ from onebasin.correction.sites import find_sites
 from onebasin.correction.trace import record
 from onebasin.errors import OptionError
 from onebasin.layout import Part, parts
-from onebasin.merging.average import mean, round_once
-from onebasin.similarity import scored_parts
+from onebasin.matching.problem import scored_parts
+from onebasin.merging.stack import round_once
 from onebasin.symmetry import Symmetry
 
 _SHARED = -1
@@ -160,7 +160,10 @@ def _wider(
     """One tensor of the wider network."""
     layouts = symmetry.layouts[name]
     if not tensors[0].is_floating_point() or not any(group in units for layout in layouts for group in layout.groups):
-        return mean(tensors, shares) if tensors[0].is_floating_point() else tensors[0].clone()
+        if not tensors[0].is_floating_point():
+            return tensors[0].clone()
+        average = torch.stack([tensor.double() * share for tensor, share in zip(tensors, shares, strict=True)]).sum(0)
+        return round_once(average, tensors[0].dtype)
     wide = torch.zeros([layout.size(sizes) for layout in layouts], dtype=torch.float64, device=tensors[0].device)
     for old, new in zip(symmetry.parts(name), parts(name, layouts, sizes), strict=True):
         target = new.view(wide)

@@ -292,9 +292,12 @@ def _follow(
     a = {name: loss.states[0][name] for name in loss.names}
     latents = [LATENTS[plan.method](a, b, start, rate) for b, start in zip(loss.states[1:], record.best, strict=True)]
     for epoch in range(plan.epochs + 1):
-        begun = time.perf_counter()
+        begun, count = time.perf_counter(), 0
         for batch in data() if epoch else ():
             _step(loss, latents, plan.draw(generator), batch)
+            count += 1
+        if epoch and not count:
+            raise OptionError("batches", expected="some in every epoch", found="none", remedy="pass a list of batches")
         learned = time.perf_counter()
         matchings = tuple(latent.matching for latent in latents)
         record.keep(matchings, loss.mean(loss.moved(matchings), plan.middle, validation()))
