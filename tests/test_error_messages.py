@@ -267,7 +267,7 @@ ROWS: list[Row] = [
     (
         lambda: solve(np.eye(2), warm=solve(np.eye(3))),
         MismatchError,
-        r"^warm: expected the matching of a problem of 2 units, found 3 units; pass what the same problem gave before",
+        r"^warm: expected a permutation of 2 units and as many prices, found 3 units and 3 prices; pass what the same",
     ),
     (
         lambda: solve_each(np.zeros((2, 3))),

@@ -179,6 +179,15 @@ def test_numbers_too_large_to_add_up(path: str) -> None:
         solve_on(path, np.full((2, 2), 1e305))
 
 
+@pytest.mark.parametrize("index", [[0, 0], [0, 2], [-1, 0], [0], [0.5, 1]])
+def test_a_start_is_a_permutation(index: list[float]) -> None:
+    """What is no permutation of the units is refused before anything reads from it."""
+    with pytest.raises(MismatchError, match="warm: expected a permutation of 2 units and as many prices"):
+        solve(np.eye(2), replace(solve(np.eye(2)), index=np.array(index)))
+    with pytest.raises(MismatchError, match="found 2 units and 3 prices"):
+        solve(np.eye(2), replace(solve(np.eye(2)), prices=np.zeros(3)))
+
+
 def test_other_types_are_solved_in_double() -> None:
     """Whole numbers and halves are problems like others."""
     whole = np.random.default_rng(0).integers(-9, 9, (20, 20))

@@ -61,7 +61,7 @@ def solve(similarity: Scores, warm: Assignment | None = None) -> Assignment:
 
     Raises:
         MismatchError: if the matrix is not square or not finite (names the first entry at fault), or if `warm` has
-            another size.
+            another size or is no permutation.
     """
     return solve_on(PATHS[-1], similarity, warm)
 
@@ -73,11 +73,11 @@ def solve_on(path: str, similarity: Scores, warm: Assignment | None = None) -> A
             "similarity", expected="a square matrix", found=f"shape {similarity.shape}", remedy="pass [n, n] scores"
         )
     n = len(similarity)
-    if warm is not None and len(warm.index) != n:
+    if warm is not None and not (warm.prices.shape == (n,) and np.array_equal(np.sort(warm.index), np.arange(n))):
         raise MismatchError(
             "warm",
-            expected=f"the matching of a problem of {n} units",
-            found=f"{len(warm.index)} units",
+            expected=f"a permutation of {n} units and as many prices",
+            found=f"{len(warm.index)} units and {len(warm.prices)} prices",
             remedy="pass what the same problem gave before",
         )
     batch = _plain(similarity)[None]
@@ -160,15 +160,22 @@ def _settled(batch: Scores, index: NDArray[np.int64], kept: NDArray[np.int64]) -
     if np.array_equal(index, kept):
         return index
     k, n = index.shape
-    # Unit i takes what unit to[i] had: the cycles of `to` move independently. Name each by its least member.
+    # Unit i takes what unit to[i] had: the cycles of `to` move independently. Name each, among the units that move, by
+    # its least member.
     to = np.empty((k, n), np.int64)
     np.put_along_axis(to, kept, np.broadcast_to(np.arange(n), (k, n)), axis=1)
     far = (np.take_along_axis(to, index, axis=1) + n * np.arange(k)[:, None]).ravel()
     name = np.arange(k * n)
-    for _ in range(n.bit_length()):
+    units = np.flatnonzero(far != name)
+    name[units] = np.arange(len(units))
+    far, name = name[far[units]], np.arange(len(units))
+    for _ in range(min(n, len(units)).bit_length()):
         name = np.minimum(name, name[far])
         far = far[far]
-    new, old = _picked(batch, index).ravel(), _picked(batch, kept).ravel()
-    gain = np.bincount(name, new - old, k * n)
-    scale = np.bincount(name, np.abs(new) + np.abs(old), k * n)
-    return np.where((gain <= _ROUNDING * scale)[name].reshape(k, n), kept, index)
+    b, i = np.divmod(units, n)
+    new, old = batch[b, i, index[b, i]].astype(np.float64), batch[b, i, kept[b, i]].astype(np.float64)
+    idle = np.bincount(name, new - old) <= _ROUNDING * np.bincount(name, np.abs(new) + np.abs(old))
+    back = units[idle[name]]
+    settled = index.copy()
+    settled.ravel()[back] = kept.ravel()[back]
+    return settled
