@@ -15,7 +15,7 @@ Build = Callable[[int], nn.Module]
 CASES: list[tuple[Build, tuple[int, ...]]] = [
     (lambda times: zoo.mlp(5, 6 * times, 4 * times, 3), (5,)),
     (lambda times: zoo.ResNet20(4 * times), (3, 8, 8)),
-    (lambda times: zoo.vgg16(2 * times, 6 * times), (3, 32, 32)),
+    (lambda times: zoo.vgg16(2 * times, (6 * times,)), (3, 32, 32)),
 ]
 
 

@@ -86,6 +86,11 @@ MATCHING: list[Row] = [
         OptionError,
         r"^batches: expected at least one sample, found none; pass data to learn",
     ),
+    (
+        lambda: learned(batches=list, validation=[torch.ones(2, 1)]),
+        OptionError,
+        r"^batches: expected some in every epoch, found none; pass a list of batches",
+    ),
     (lambda: learned(batches=3), OptionError, r"^batches: expected batches, found int; pass a list or a function"),
     (lambda: learned(lambda *_: {}), OptionError, r"^evaluate: expected sums over a batch with `loss`, found none; "),
     (

@@ -127,7 +127,7 @@ def test_planted_reorderings_of_architectures_are_found_again(name: str) -> None
 
 def test_vgg() -> None:
     """Convolutions, flattened channels and a hidden dense layer."""
-    exact, total = _planted(zoo.vgg16(4, 16), (torch.randn(2, 3, 32, 32),))
+    exact, total = _planted(zoo.vgg16(4, (16,)), (torch.randn(2, 3, 32, 32),))
 
     assert exact == total
 

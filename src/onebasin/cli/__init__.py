@@ -23,7 +23,7 @@ PLAIN: dict[str, Any] = {
 COMMANDS = {
     "demo": "Train two small networks, align and merge them, write a report.",
     "inspect": "Find which units of a model can be reordered, and prove it.",
-    "match": "Reorder the units of B so that it matches A, in weights or activations.",
+    "match": "Reorder the units of B so that it matches A.",
     "merge": "Align networks to the first and merge them into one.",
     "path": "Measure loss and error on the line between two networks.",
     "run": "Merge networks as a recipe says.",

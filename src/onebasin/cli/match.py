@@ -49,7 +49,7 @@ def match(
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Reorder the units of B so that it matches A, in weights or activations.
+    """Reorder the units of B so that it matches A.
 
     Several searches are made and the best is kept; how far it is from an upper bound is shown with it. What B computes
     stays the same; with a task that is proved on its model before anything is written.
