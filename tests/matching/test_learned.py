@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -18,8 +19,9 @@ import zoo
 from onebasin import Matching, Permutation, Progress, Status, Symmetry, discover, match, merge
 from onebasin.matching.latents import LATENTS, LatentScores, LatentWeights
 from onebasin.matching.learned import learn_matching, learn_universe
+from onebasin.matching.problem import scored_parts
 from onebasin.matching.task_loss import TaskLoss
-from strategies import same
+from strategies import SEEDS, normal, same, symmetries
 
 State = dict[str, Tensor]
 Batch = tuple[Tensor, Tensor]
@@ -392,6 +394,25 @@ def reordered(tensor: Tensor, axes: Sequence[str], matrices: dict[str, Tensor]) 
         if group in matrices:
             tensor = torch.tensordot(matrices[group], tensor, ([1], [axis])).movedim(0, axis)
     return tensor
+
+
+@given(symmetries(), SEEDS)
+def test_scores_hold_the_start_until_something_speaks_against_it(symmetry: Symmetry, seed: int) -> None:
+    """Without a gradient any start stays; with one, the latents of any symmetry lead to one of its elements."""
+    a, b, start = normal(symmetry, seed), normal(symmetry, seed + 1), symmetry.random(seed)
+    carriers = {name: a[name] for name in scored_parts(symmetry, a)}
+    still = LatentScores(carriers, b, start, 0.5)
+    still.follow({name: torch.zeros_like(tensor) for name, tensor in carriers.items()}, start.apply(b), 0.5)
+
+    assert still.matching.permutations == start.permutations
+
+    gradients = normal(symmetry, seed + 2)
+    for latent in [kind(carriers, b, start, 1.0) for kind in LATENTS.values()] if carriers else []:
+        for _ in range(2):
+            latent.follow({name: gradients[name] for name in carriers}, latent.matching.apply(b), 0.5)
+        back = latent.matching.inverse().apply(latent.matching.apply(b))
+
+        assert same(back, b)
 
 
 def test_the_latent_network_follows_its_first_gradient() -> None:
