@@ -31,7 +31,8 @@ def workers() -> Iterator[None]:
         return
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads) as pool:
+        # A new thread would begin with as many threads of its own as the machine has.
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             token = _pool.set(pool)
             try:
                 yield

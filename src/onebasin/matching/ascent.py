@@ -34,7 +34,7 @@ _SURE = 1e-6
 _OPTIMAL = 1e-12
 """An objective this close to its upper bound, relatively, has reached it."""
 _MOSTLY = 0.5
-"""From this share of members moved on, a neighbour's scores are computed anew rather than corrected."""
+"""Where more members have moved than this share and no score needs it, what each gains is not looked at."""
 _CORRECTIONS = 32
 """So many terms are corrected before a score is computed anew: float32 sums drift."""
 
@@ -266,18 +266,19 @@ class _State:
         own = {id(score) for score in step.scores.values()}
         for name, score in step.scores.items():
             value = score.value
-            score.value = None if value is None or not step.linear else value[:, index[name].to(value.device)]
+            columns = index[name]
+            score.value = value.index_select(1, columns.to(value.device)) if step.linear and value is not None else None
         gain = self._gain(index)
         for term, mode in step.terms:
             relative = index[mode.group]
             still = float((relative == torch.arange(len(relative))).float().mean())
-            few = step.linear and still >= 1 - _MOSTLY
-            move = self._move(term, mode, index) if few else None
+            others = [(score, m.dims) for score, m in self._touching[id(term)] if id(score) not in own]
+            worth = still >= 1 - _MOSTLY or any(score.value is not None for score, _ in others)
+            move = self._move(term, mode, index) if step.linear and worth else None
             gain += 0.0 if move is None else move.gain()
-            self._known = self._known and few
-            for score, other in self._touching[id(term)]:
-                if id(score) not in own:
-                    score.correct(move.change(other.dims) if move and score.value is not None else None)
+            self._known = self._known and move is not None
+            for score, dims in others:
+                score.correct(move.change(dims) if move and score.value is not None else None)
         self.objective += gain
 
 

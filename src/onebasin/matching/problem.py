@@ -92,6 +92,11 @@ class Tree:
         own = frozenset[str]() if self.held else frozenset({self.group.name})
         return own.union(*(child.names for child in self.children))
 
+    @property
+    def around(self) -> frozenset[str]:
+        """All groups of the tree, those that are held included."""
+        return frozenset({self.group.name}).union(*(child.around for child in self.children))
+
     def node(self, scores: Mapping[str, Tensor], free: frozenset[str], around: tuple[int, ...] = ()) -> Node:
         """The tree as an assignment problem.
 

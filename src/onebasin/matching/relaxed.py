@@ -52,7 +52,8 @@ class Relaxed:
     def of(cls, problem: Problem) -> "Relaxed":
         """The relaxation of `problem`."""
         groups = problem.symmetry.groups
-        rows = [(term, term.modes(groups, frozenset(groups))) for term in problem.terms]
+        held = frozenset[str]().union(*(tree.around for tree in problem.trees))
+        rows = [(term, term.modes(groups, held)) for term in problem.terms]
         return cls(problem, tuple((term, modes) for term, modes in rows if _disjoint(modes)))
 
     @property
