@@ -2,7 +2,8 @@
 
     python benchmarks/end_to_end.py [--widths 1024 2048] [--repeats 3]
 
-Both take the same steps in the same order, so that they end at the same place. CPU seconds, medians of interleaved runs.
+Both take the same steps in the same order, so that they end at the same place. CPU seconds, medians of runs that take
+turns.
 """
 
 import argparse
@@ -58,7 +59,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(
-        f"{'width':>6}{'plain s':>10}{'match s':>10}{'ratio':>8}{'plain objective':>18}{'match objective':>18}{'sweeps':>8}"
+        f"{'width':>6}{'plain s':>10}{'match s':>10}{'ratio':>8}"
+        f"{'plain objective':>18}{'match objective':>18}{'sweeps':>8}"
     )
     for n in options.widths:
         nets = [trained(n, seed) for seed in (1, 2)]
