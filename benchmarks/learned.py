@@ -160,10 +160,12 @@ def show(pair: Pair, model: nn.Module, row: str, b: dict[str, Tensor], seconds: 
         model,
         pair.a,
         b,
-        evaluate=pair.task.evaluate,
-        batches=first(pair.task.batches("test"), pair.tested),
+        ob.Evaluation(
+            pair.task.evaluate,
+            first(pair.task.batches("test"), pair.tested),
+            calibration=first(pair.task.batches("train"), pair.tested),
+        ),
         lams=pair.points,
-        calibration=first(pair.task.batches("train"), pair.tested),
     )
     middle, ends = profile.error[pair.points // 2], (profile.error[0] + profile.error[-1]) / 2
     figures = f"{profile.loss_barrier():>10.4f}{100 * (1 - middle):>10.2f}{100 * (1 - ends):>10.2f}{seconds:>10.2f}"

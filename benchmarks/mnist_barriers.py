@@ -29,8 +29,7 @@ def main() -> None:
         a, b = (options.runs / f"mnist_mlp_seed{seed}.safetensors" for seed in (first, first + 1))
         ends = {"naive": b, "aligned": ob.match(a, b, symmetry).apply(b)}
         naive, aligned = (
-            ob.profile_path(model, a, end, evaluate=task.evaluate, batches=task.batches("test"))
-            for end in ends.values()
+            ob.profile_path(model, a, end, ob.Evaluation(task.evaluate, task.batches("test"))) for end in ends.values()
         )
         figures = [100 * (1 - error) for error in (naive.error[0], naive.error[-1], naive.error[12], aligned.error[12])]
         barriers = (naive.loss_barrier(), aligned.loss_barrier())

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from connectivity.line_errors import ROWS as LINES
 from correction.error_rows import ROWS as CORRECTION
 from house.source import PACKAGE, functions, parse, place
 from matching.error_rows import MATCHING
@@ -25,6 +26,7 @@ from onebasin import (
     AxisGroup,
     AxisLayout,
     AxisRef,
+    Evaluation,
     Matching,
     PathProfile,
     Permutation,
@@ -37,7 +39,7 @@ from onebasin.errors import CheckpointError, MismatchError, OneBasinError, Optio
 from onebasin.json_file import read_json
 from strategies import written
 
-CORE = ("layout", "permutation", "symmetry_json", "apply", "json_file")
+CORE = ("evaluation", "layout", "permutation", "symmetry_json", "apply", "json_file")
 CORE_FOLDERS = ("symmetry", "assignment", "similarity", "matching", "merging", "correction", "connectivity")
 
 H, U = AxisGroup("h", 2), AxisGroup("u", 3, ("h",))
@@ -73,7 +75,8 @@ def path(**options: object) -> PathProfile:
     """Measure the line from a model of one weight to itself."""
     a = {name: tensor.clone() for name, tensor in LINE.state_dict().items()}
     given = {"a": a, "b": a, "evaluate": lambda *_: {"loss": 1.0, "count": 1}, "batches": [0]} | options
-    return profile_path(LINE, given.pop("a"), given.pop("b"), **given)
+    own = {name: given.pop(name) for name in ("lams", "refine") if name in given}
+    return profile_path(LINE, given.pop("a"), given.pop("b"), Evaluation(**given), **own)
 
 
 def profile(*, complete: bool = True) -> PathProfile:
@@ -293,6 +296,7 @@ ROWS: list[Row] = [
     ),
     *CORRECTION,
     # connectivity
+    *LINES,
     (
         lambda: path(evaluate=lambda *_: {"loss": 0.0, "count": 0}),
         OptionError,
@@ -334,7 +338,11 @@ ROWS: list[Row] = [
         r"^loss_barrier: expected a complete path, found an interrupted one; measure it again",
     ),
     (lambda: load(PathProfile, {}), CheckpointError, r"file\.json: expected a path profile, .*; pass a file that"),
-    (lambda: path(batchnorm="x"), OptionError, r"^batchnorm: expected reestimate or keep, found 'x'; choose one"),
+    (
+        lambda: path(batchnorm="x"),
+        OptionError,
+        r"^batchnorm: expected reestimate or keep or repair, found 'x'; choose one",
+    ),
     (
         lambda: path(batches=[]),
         OptionError,
@@ -344,6 +352,11 @@ ROWS: list[Row] = [
         lambda: path(evaluate=lambda *_: {"count": 1}),
         OptionError,
         r"^evaluate: expected sums over a batch with `loss`, found count; return `loss`",
+    ),
+    (
+        lambda: load(PathProfile, profile().to_json() | {"others": 1}),
+        CheckpointError,
+        r"file\.json: others: expected names and numbers, found 1; correct the file",
     ),
     (lambda: path(lams=1), OptionError, r"^lams: expected a number of points from 2, .*, found 1; include both ends"),
     (lambda: path(a={}), MismatchError, r"^a: weight: expected shape \(1, 1\), as in the model, found no such tensor;"),

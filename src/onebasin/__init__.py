@@ -5,7 +5,7 @@ check = verify(model, symmetry, args=(x,))     proved on the model
 matching = match(a, b, symmetry)               b's units in a's order
 universe = match_many([a, b, c], symmetry)     all in the order of the first
 merged = merge([a, matching.apply(b)])         one network
-profile = profile_path(model, a, matching.apply(b), evaluate=..., batches=...)
+profile = profile_path(model, a, matching.apply(b), Evaluation(evaluate, batches))
 """
 
 from typing import TYPE_CHECKING as _TYPES
@@ -22,6 +22,7 @@ if _TYPES:
     from onebasin.discovery import discover as discover
     from onebasin.discovery import verify as verify
     from onebasin.errors import OneBasinError as OneBasinError
+    from onebasin.evaluation import Evaluation as Evaluation
     from onebasin.layout import AxisGroup as AxisGroup
     from onebasin.layout import AxisLayout as AxisLayout
     from onebasin.matching import Activations as Activations
@@ -45,6 +46,7 @@ __all__ = [
     "AxisGroup",
     "AxisLayout",
     "AxisRef",
+    "Evaluation",
     "Matching",
     "OneBasinError",
     "PathProfile",
@@ -77,6 +79,7 @@ __getattr__ = _lazily(
         "AxisGroup": "onebasin.layout",
         "AxisLayout": "onebasin.layout",
         "AxisRef": "onebasin.symmetry",
+        "Evaluation": "onebasin.evaluation",
         "Matching": "onebasin.symmetry",
         "OneBasinError": "onebasin.errors",
         "PathProfile": "onebasin.connectivity",

@@ -71,7 +71,7 @@ def test_interrupted_line_keeps_its_points(files: Files, run: Run, tmp_path: Pat
             "calls = []\n\n\n"
             "def evaluate(model, batch):\n"
             "    calls.append(1)\n"
-            "    if len(calls) > 5:\n"
+            "    if len(calls) > 11:\n"
             "        raise KeyboardInterrupt\n"
             "    return classification_sums(model, batch)\n",
         ),
@@ -81,11 +81,11 @@ def test_interrupted_line_keeps_its_points(files: Files, run: Run, tmp_path: Pat
     result = run("path", files.a, files.b, *options)
 
     assert result.exit_code == 1
-    assert result.stderr == "interrupted: measured 2 points of naive\n"
+    assert result.stderr == "interrupted: measured 5 points of naive\n"
     assert [path.name for path in out.iterdir()] == ["path.json"]
     profile = json.loads((out / "path.json").read_text(encoding="utf-8"))["paths"]["naive"]
     assert not profile["complete"]
-    assert profile["lams"] == [0.0, 0.125]
+    assert profile["lams"] == [0.0, 0.125, 0.25, 0.375, 0.5]
 
 
 def test_sparkline_draws_heights() -> None:

@@ -24,6 +24,7 @@ LEVELS = {
     "symmetry_json": 3,
     "checkpoint": 3,  # knows tensors and files only; symmetries and matchings take paths, so it lies below them
     "symmetry": 4,
+    "evaluation": 4,  # runs models on data; knows files of tensors, and no symmetry
     # Three families that know nothing of each other.
     "discovery": 5,
     "similarity": 5,

@@ -91,7 +91,7 @@ def _tell(screen: Screen, seed: int) -> Story:
         raise KeyboardInterrupt
     aligned = matching.apply(b)
     averages = {NAIVE: onebasin.merge([a, b]), ALIGNED: onebasin.merge([a, aligned])}
-    measurement = Measurement(task, SPLIT, POINTS, reestimate=False, samples=0)
+    measurement = Measurement(task, SPLIT, POINTS, "keep", samples=0)
     profiles = measure_lines(screen, measurement, a, {NAIVE: b, ALIGNED: aligned})
     settings = {"a": f"seed {2 * seed}", "b": f"seed {2 * seed + 1}", "seed": seed}
     paths = Paths(TASK, SPLIT, profiles, settings | {"matching": matching_to_json(matching)})

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from onebasin import Matching, PathProfile, Symmetry, profile_path
+from onebasin import Evaluation, Matching, PathProfile, Symmetry, profile_path
 from onebasin.checkpoint import Source as Network
 from onebasin.cli.inputs import make_folder, seeded
 from onebasin.cli.screen import Screen, sparkline
@@ -23,7 +23,7 @@ from onebasin.report import (
 )
 from onebasin.report.chart import measures
 from onebasin.report.table import loss_text, percent
-from onebasin.tasks import Task
+from onebasin.tasks import Task, predictor
 
 JSON_FILE, CHART_FILE, PAGE_FILE = "path.json", "path.png", "report.html"
 
@@ -36,15 +36,24 @@ class Measurement:
         task: gives model and data.
         split: to evaluate on.
         points: how many, ends included.
-        reestimate: whether to re-estimate BatchNorm's statistics at every point; only for a model that has some.
-        samples: from how many training samples.
+        batchnorm: what becomes of BatchNorm's statistics: `keep`, `reestimate` or `repair`.
+        samples: from how many training samples statistics and temperatures are estimated.
+        refine: so many points more around the highest.
+        temperature: whether to measure losses at the best temperature, too.
     """
 
     task: Task
     split: str
     points: int
-    reestimate: bool
+    batchnorm: str
     samples: int
+    refine: int = 0
+    temperature: bool = False
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether training data are read."""
+        return self.batchnorm != "keep" or self.temperature
 
 
 def measure_lines(
@@ -61,19 +70,24 @@ def measure_lines(
     task = measurement.task
     with seeded(0):  # whatever a model draws beside its tensors is the same every time
         model = task.build_model()
-    repair = measurement.reestimate
+    evaluation = Evaluation(
+        task.evaluate,
+        task.batches(measurement.split),
+        predictor(task),
+        batchnorm=measurement.batchnorm,
+        calibration=task.batches("train") if measurement.needs_training else None,
+        calibration_samples=measurement.samples if measurement.needs_training else None,
+        temperature=measurement.temperature,
+    )
     profiles: dict[str, PathProfile] = {}
     for name, b in others.items():
         profiles[name] = profile_path(
             model,
             a,
             b,
-            evaluate=task.evaluate,
-            batches=task.batches(measurement.split),
+            evaluation,
             lams=measurement.points,
-            batchnorm="reestimate" if repair else "keep",
-            calibration=task.batches("train") if repair else None,
-            calibration_samples=measurement.samples if repair else None,
+            refine=measurement.refine,
             progress=screen.stage(f"{name} path"),
         )
         if not profiles[name].complete:

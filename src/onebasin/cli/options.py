@@ -69,11 +69,28 @@ class BatchNorm(StrEnum):
     KEEP = "keep"
 
 
+class PointStatistics(StrEnum):
+    """What happens to statistics at a point between networks."""
+
+    REESTIMATE = "reestimate"
+    KEEP = "keep"
+    REPAIR = "repair"
+
+
 BatchNormOption = Annotated[
     BatchNorm | None,
     typer.Option(
         "--batchnorm",
         help="BatchNorm's statistics: reestimate them on training data (as is done where there are both), or keep.",
+        show_default=False,
+    ),
+]
+PointStatisticsOption = Annotated[
+    PointStatistics | None,
+    typer.Option(
+        "--batchnorm",
+        help="BatchNorm's statistics at every point: reestimate them on training data (the default where there are "
+        "both), keep, or repair the mean and spread of every unit.",
         show_default=False,
     ),
 ]

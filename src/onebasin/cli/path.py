@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from torch import nn
 
 from onebasin.checkpoint import Source as Network
 from onebasin.checkpoint import open_checkpoint
@@ -15,12 +16,12 @@ from onebasin.cli.options import (
     POINTS,
     SAMPLES,
     TASK,
-    BatchNorm,
-    BatchNormOption,
     DataRootOption,
     JsonOption,
     MatchingOption,
     PointsOption,
+    PointStatistics,
+    PointStatisticsOption,
     SamplesOption,
     SeedOption,
     SplitOption,
@@ -57,7 +58,11 @@ def path(
     aligned: AlignedOption = False,
     points: PointsOption = POINTS,
     split: SplitOption = "test",
-    batchnorm: BatchNormOption = None,
+    refine: Annotated[int, typer.Option("--refine", metavar="N", min=0, help="More points around the highest.")] = 0,
+    batchnorm: PointStatisticsOption = None,
+    temperature: Annotated[
+        bool, typer.Option("--temperature", help="Measure losses at every point's best temperature, too.")
+    ] = False,
     samples: SamplesOption = SAMPLES,
     out: OutOption = None,
     proving: VerifyOption = True,
@@ -85,22 +90,35 @@ def path(
         loaded.batches(split)  # fails now, and not after the search, where there is no data
         models = [load_into(loaded, open_checkpoint(file), str(file)) for file in (a, b)]
         check_inputs([a, b])
-        repair = batchnorm is not BatchNorm.KEEP and bool(batchnorm_layers(models[0]))
+        statistics = _statistics(batchnorm, models[0])
         wanted = [name for name, chosen in ((NAIVE, naive), (ALIGNED, aligned)) if chosen] or [NAIVE, ALIGNED]
         found = None
         if ALIGNED in wanted:
             found = align(screen, [a, b], source, [matching] if matching else (), search=search)
-        measurement = Measurement(loaded, split, points, repair, samples)
+        measurement = Measurement(loaded, split, points, statistics, samples, refine, temperature)
         ends: dict[str, Network] = {NAIVE: str(b)}
         if found:
             ends[ALIGNED] = found.params[0]
         profiles = measure_lines(screen, measurement, str(a), {name: ends[name] for name in wanted})
         settings: dict[str, object] = {"a": a.name, "b": b.name, "seed": seed}
-        if repair:
-            settings["batchnorm"] = f"re-estimated at every point, the ends included, on up to {samples} samples"
+        if statistics != "keep":
+            settings["batchnorm"] = f"{_POLICIES[statistics]}, on up to {samples} samples"
         if found:
             settings["matching"] = matching_to_json(found.matchings[0])
         _finish(screen, Paths(loaded.name, split, profiles, settings), found, out)
+
+
+_POLICIES = {
+    "reestimate": "re-estimated at every point, the ends included",
+    "repair": "every unit's mean and spread set to the ends' average (REPAIR)",
+}
+
+
+def _statistics(chosen: PointStatistics | None, model: nn.Module) -> str:
+    """What becomes of statistics: re-estimated unless chosen otherwise, where there are any."""
+    if chosen is PointStatistics.REPAIR or (chosen is not PointStatistics.KEEP and batchnorm_layers(model)):
+        return (chosen or PointStatistics.REESTIMATE).value
+    return "keep"
 
 
 def _finish(screen: Screen, paths: Paths, found: Aligned | None, out: Path | None) -> None:

@@ -2,32 +2,32 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
-from onebasin.checkpoint import Checkpoint, Source, load_params
-from onebasin.correction import reestimate_batchnorm
-from onebasin.correction.batchnorm import Evaluate, batchnorm_layers
-from onebasin.errors import CheckpointError, MismatchError, OptionError
+from onebasin.checkpoint import Source
+from onebasin.connectivity.measure import Measured, measure
+from onebasin.connectivity.span import Span
+from onebasin.errors import CheckpointError, OptionError
+from onebasin.evaluation import Evaluation
 from onebasin.json_file import read_json, write_json
-from onebasin.merging.average import lerp
-from onebasin.merging.stack import round_once
-from onebasin.modes import in_mode
 from onebasin.progress import Progress, Report, silent
 
+Values = NDArray[np.float64]
 FORMAT = "onebasin-path/1"
 BASELINES = ("linear", "mean", "worst")
-BATCHNORM = ("reestimate", "keep")
-
-Batches = Iterable[object] | Callable[[], Iterable[object]]
-"""Batches that can be gone through more than once, or a function that gives them afresh."""
+FIELDS = ("lams", "loss", "error", "count", "batchnorm", "complete", "others", "intervals")
+RESAMPLES = 1000
+_AT_ONCE = 100
+_SIDE = 2.5
+"""Percent of resamples that lie beyond either end of an interval."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,12 @@ class PathProfile:
         batchnorm: how BatchNorm's running statistics were treated at every point, ends included: `reestimate` or `keep`
             (those on the line between the ends' own).
         complete: False where the measurement was interrupted; only the points measured by then are listed.
-        seconds: time spent evaluating and re-estimating; not saved.
+        others: further figures at every point, by name: `ece`, `brier`, and with temperatures `temperature`,
+            `calibrated_loss` and `calibrated_ece`; empty where the evaluation does not predict.
+        intervals: 95 % intervals of the barriers as `"loss linear"` and so on, by what the sample of the data leaves
+            open: percentiles of 1,000 bootstrap samples of the data, the same ones at every point; samples are drawn
+            where the evaluation predicts, else whole batches.
+        seconds: time spent measuring; not saved.
     """
 
     lams: tuple[float, ...]
@@ -51,11 +56,13 @@ class PathProfile:
     count: int
     batchnorm: str
     complete: bool = True
+    others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def loss_barrier(self, baseline: str = "linear") -> float:
         """How far the loss rises above its ends; see `barrier`."""
-        return self._barrier("loss", baseline)
+        return self.barrier("loss", baseline)
 
     def error_barrier(self, baseline: str = "linear") -> float:
         """How far the error (0 to 1) rises above its ends; see `barrier`.
@@ -70,9 +77,9 @@ class PathProfile:
                 found="none",
                 remedy="add it to evaluate, or use loss_barrier",
             )
-        return self._barrier("error", baseline)
+        return self.barrier("error", baseline)
 
-    def _barrier(self, what: str, baseline: str) -> float:
+    def barrier(self, what: str = "loss", baseline: str = "linear") -> float:
         """The largest value along the path above a baseline between the ends.
 
         With L(lam) the value at lam:
@@ -80,6 +87,13 @@ class PathProfile:
         * `linear`: max over lam of L(lam) - ((1-lam) L(0) + lam L(1))  (Entezari et al. 2022; the default);
         * `mean`: max over lam of L(lam) - (L(0) + L(1)) / 2  (Frankle et al. 2020);
         * `worst`: max over lam of L(lam) - max(L(0), L(1)).
+
+        Args:
+            what: `"loss"`, `"error"`, or one of `others`, such as `"calibrated_loss"`.
+            baseline: `"linear"`, `"mean"` or `"worst"`.
+
+        Raises:
+            OptionError: if there is no such figure or baseline, or the path was interrupted.
         """
         if baseline not in BASELINES:
             raise OptionError("baseline", expected=" or ".join(BASELINES), found=repr(baseline), remedy="choose one")
@@ -87,14 +101,12 @@ class PathProfile:
             raise OptionError(
                 f"{what}_barrier", expected="a complete path", found="an interrupted one", remedy="measure it again"
             )
-        lams = np.array(self.lams)
-        values = np.array(self.loss if what == "loss" else self.error)
-        ends = {
-            "linear": values[0] + lams * (values[-1] - values[0]),
-            "mean": np.full_like(lams, (values[0] + values[-1]) / 2),
-            "worst": np.full_like(lams, max(values[0], values[-1])),
-        }
-        return float(np.max(values - ends[baseline]))
+        rows = {"loss": self.loss, "error": self.error, **self.others}
+        if not rows.get(what):
+            raise OptionError(
+                "barrier", expected=" or ".join(n for n, row in rows.items() if row), found=what, remedy="choose one"
+            )
+        return float(_rises(np.array(self.lams), np.array(rows[what])[:, None], baseline)[0])
 
     def save(self, path: str | Path) -> None:
         """Write the JSON form to `path`; an existing file is replaced whole or not at all."""
@@ -104,9 +116,8 @@ class PathProfile:
         """The JSON form, barriers included for those who read it elsewhere."""
         barriers: dict[str, object] = {}
         if self.complete:
-            barriers["loss"] = {baseline: self.loss_barrier(baseline) for baseline in BASELINES}
-            if self.error:
-                barriers["error"] = {baseline: self.error_barrier(baseline) for baseline in BASELINES}
+            for what in ("loss", *(["error"] if self.error else []), *self.others):
+                barriers[what] = {baseline: self.barrier(what, baseline) for baseline in BASELINES}
         return {
             "format": FORMAT,
             "batchnorm": self.batchnorm,
@@ -116,6 +127,8 @@ class PathProfile:
             "lams": list(self.lams),
             "loss": list(self.loss),
             "error": list(self.error),
+            "others": {name: list(row) for name, row in self.others.items()},
+            "intervals": {name: list(row) for name, row in self.intervals.items()},
         }
 
     @classmethod
@@ -126,8 +139,7 @@ class PathProfile:
             CheckpointError: if the file cannot be read or is not a path profile.
         """
         data = read_json(path)
-        fields = ("lams", "loss", "error", "count", "batchnorm", "complete")
-        if not isinstance(data, dict) or data.get("format") != FORMAT or not all(name in data for name in fields):
+        if not isinstance(data, dict) or data.get("format") != FORMAT or not all(name in data for name in FIELDS):
             raise CheckpointError(
                 str(path),
                 expected=f"a path profile, format {FORMAT}",
@@ -145,7 +157,20 @@ class PathProfile:
                 raise CheckpointError(
                     f"{path}: {name}", expected=kind.__name__, found=repr(data[name]), remedy="correct the file"
                 )
-        return cls(lams, loss, error, data["count"], data["batchnorm"], complete=data["complete"])
+        for name in ("others", "intervals"):
+            if not isinstance(data[name], dict):
+                raise CheckpointError(
+                    f"{path}: {name}",
+                    expected="names and numbers",
+                    found=repr(data[name])[:60],
+                    remedy="correct the file",
+                )
+        others, intervals = (
+            {key: _numbers(row, f"{path}: {name}: {key}") for key, row in data[name].items()}
+            for name in ("others", "intervals")
+        )
+        pairs = {name: (low, high) for name, (low, high) in intervals.items()}
+        return cls(lams, loss, error, data["count"], data["batchnorm"], data["complete"], others, pairs)
 
 
 def _numbers(values: object, where: str) -> tuple[float, ...]:
@@ -159,126 +184,114 @@ def profile_path(
     model: nn.Module,
     a: Source,
     b: Source,
+    evaluation: Evaluation,
     *,
-    evaluate: Evaluate,
-    batches: Batches,
     lams: int | Sequence[float] = 25,
-    batchnorm: str = "reestimate",
-    calibration: Batches | None = None,
-    calibration_samples: int | None = None,
+    refine: int = 0,
+    seed: int = 0,
     progress: Report = silent,
 ) -> PathProfile:
     """Measure loss and error on the straight line from `a` to `b`.
 
-    One model instance serves every point: its tensors are written in place and restored afterwards.
-
     Args:
-        model: of the architecture of `a` and `b`.
+        model: of the architecture of `a` and `b`; left as it is.
         a: the network at lam = 0.
         b: the network at lam = 1, in `a`'s coordinates (apply a matching first) for an aligned path.
-        evaluate: `evaluate(model, batch)` returns sums over the batch: `loss`, `count` and, for errors, `correct`.
-        batches: the data to evaluate on.
+        evaluation: how to measure: the loss and the data, and what becomes of BatchNorm's statistics.
         lams: the number of equally spaced points, ends included, or the points themselves, ascending from 0 to 1.
-        batchnorm: `"reestimate"` BatchNorm's running statistics at every point, or `"keep"` those on the line. Models
-            without BatchNorm are not affected.
-        calibration: batches to re-estimate from; None uses `batches`.
-        calibration_samples: how many of their samples, at least; None uses all.
+        refine: so many more points, two at a time: halfway between the point that is highest above the line between
+            the ends' losses and its neighbours.
+        seed: of the bootstrap samples that intervals are made of.
         progress: called after every point.
 
     Returns:
         the profile; interrupted with Ctrl-C it holds the points measured by then.
 
     Raises:
-        OptionError: if `lams`, `batchnorm` or `batches` cannot work.
+        OptionError: if `lams`, `refine` or the evaluation cannot work.
         MismatchError: if `a` or `b` does not fit the model.
     """
     points = _points(lams)
-    if batchnorm not in BATCHNORM:
-        raise OptionError("batchnorm", expected=" or ".join(BATCHNORM), found=repr(batchnorm), remedy="choose one")
-    start, end = _fitting(model, a, "a"), _fitting(model, b, "b")
-    data = _repeatable(batches, "batches")
-    calibrated = data if calibration is None else _repeatable(calibration, "calibration")
-    repair = batchnorm == "reestimate" and bool(batchnorm_layers(model))
-    rows: list[dict[str, float]] = []
-    seconds = {"evaluate": 0.0, "reestimate": 0.0}
-    with restored_weights(model), in_mode(model, train=False), suppress(KeyboardInterrupt):
-        for number, lam in enumerate(points, start=1):
-            write_point(model, start, end, lam)
-            begun = time.perf_counter()
-            if repair:
-                reestimate_batchnorm(model, calibrated(), evaluate, calibration_samples)
-            repaired = time.perf_counter()
-            rows.append(total(model, evaluate, data()))
-            seconds["reestimate"] += repaired - begun
-            seconds["evaluate"] += time.perf_counter() - repaired
-            progress(Progress("path", number, len(points), f"lam {lam:.2f} loss {rows[-1]['loss']:.4g}"))
-    return _profile(points, rows, batchnorm, seconds)
+    if refine < 0:
+        raise OptionError("refine", expected="0 or more", found=str(refine), remedy="raise it")
+    span = Span(model, [a, b])
+    rows: list[tuple[float, Measured]] = []
+    started, wanted = time.perf_counter(), len(points) + refine
+    complete = False
+    with suppress(KeyboardInterrupt):
+        for chosen in _rounds(points, rows, wanted):
+            measured = measure(span, [(1 - lam, lam) for lam in chosen], evaluation)
+            for lam, row in zip(chosen, measured, strict=True):
+                rows.append((lam, row))
+                progress(Progress("path", len(rows), wanted, f"lam {lam:.2f} loss {row.loss:.4g}"))
+        complete = True
+    rows.sort(key=lambda pair: pair[0])
+    return _profile(rows, evaluation.batchnorm, time.perf_counter() - started, seed, complete=complete)
+
+
+def _rounds(points: list[float], rows: list[tuple[float, Measured]], wanted: int) -> Iterator[list[float]]:
+    """The points, then those around the highest so far until there are enough; `rows` fills up in between."""
+    yield points
+    while len(rows) < wanted:
+        ordered = sorted(rows, key=lambda pair: pair[0])
+        lams, losses = np.array([lam for lam, _ in ordered]), np.array([row.loss for _, row in ordered])
+        peak = int(np.argmax(losses - (losses[0] + lams * (losses[-1] - losses[0]))))
+        pairs = [(k, k + 1) for k in (peak - 1, peak) if 0 <= k < len(lams) - 1]
+        halves = [float(lams[low] + lams[high]) / 2 for low, high in pairs]
+        yield halves[: wanted - len(rows)]
 
 
 def _profile(
-    points: Sequence[float], rows: Sequence[Mapping[str, float]], batchnorm: str, seconds: Mapping[str, float]
+    rows: Sequence[tuple[float, Measured]], batchnorm: str, seconds: float, seed: int, *, complete: bool
 ) -> PathProfile:
-    with_error = bool(rows) and all("correct" in row for row in rows)
+    measured = [row for _, row in rows]
+    lams = tuple(lam for lam, _ in rows)
+    errors = [row.error for row in measured if row.error is not None]
     return PathProfile(
-        tuple(points[: len(rows)]),
-        tuple(row["loss"] for row in rows),
-        tuple(1 - row["correct"] for row in rows) if with_error else (),
-        int(rows[0]["count"]) if rows else 0,
+        lams,
+        tuple(row.loss for row in measured),
+        tuple(errors),
+        measured[0].count if measured else 0,
         batchnorm,
-        len(rows) == len(points),
-        seconds,
+        complete,
+        {name: tuple(row.others[name] for row in measured) for name in (measured[0].others if measured else ())},
+        _intervals(np.array(lams), measured, seed) if complete else {},
+        {"total": seconds},
     )
 
 
-def total(model: nn.Module, evaluate: Evaluate, batches: Iterable[object]) -> dict[str, float]:
-    """Every sum of an evaluation divided by the count, and `count` itself, without gradients.
-
-    Raises:
-        OptionError: if there is no sample, or the evaluation lacks `loss` or `count`.
-    """
-    sums: dict[str, float] = {}
-    with torch.no_grad():
-        for batch in batches:
-            for name, value in evaluate(model, batch).items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-    for name in ("loss", "count"):
-        if name not in sums:
-            raise OptionError(
-                "evaluate" if sums else "batches",
-                expected=f"sums over a batch with `{name}`" if sums else "at least one batch",
-                found=", ".join(sums) or "none",
-                remedy=f"return `{name}`" if sums else "pass data to evaluate on",
-            )
-    count = sums.pop("count")
-    if not count > 0:
-        raise OptionError(
-            "evaluate", expected="a positive `count`", found=f"{count:g}", remedy="return the number of samples"
-        )
-    return {name: value / count for name, value in sums.items()} | {"count": count}
+def _rises(lams: Values, values: Values, baseline: str) -> Values:
+    """How far columns of values `[points, n]` rise above a baseline between their ends: `[n]`."""
+    first, last = values[0], values[-1]
+    below = {
+        "linear": first + lams[:, None] * (last - first),
+        "mean": (first + last) / 2,
+        "worst": np.maximum(first, last),
+    }
+    found: Values = np.max(values - below[baseline], axis=0)
+    return found
 
 
-@contextmanager
-def restored_weights(model: nn.Module) -> Iterator[None]:
-    """Put a model's tensors back after a block that writes to them."""
-    saved = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, tensor in model.state_dict().items():
-                tensor.copy_(saved[name])
-
-
-def write_point(model: nn.Module, a: Mapping[str, Tensor], b: Mapping[str, Tensor], lam: float) -> None:
-    """Write `(1 - lam) a + lam b` into a model's tensors, exactly `a` at 0 and `b` at 1; integers come from `a`."""
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point() or tensor.is_complex():
-                wide = torch.complex128 if tensor.is_complex() else torch.float64
-                ends = [params[name].to(tensor.device, wide) for params in (a, b)]
-                tensor.copy_(round_once(lerp(ends, lam=lam), tensor.dtype))
-            elif name in a:
-                tensor.copy_(a[name])
+def _intervals(lams: Values, measured: Sequence[Measured], seed: int) -> dict[str, tuple[float, float]]:
+    """95 % intervals of all barriers; none where the data are a single unit."""
+    units = len(measured[0].counts)
+    if units == 1:
+        return {}
+    generator = np.random.default_rng(seed)
+    counts = measured[0].counts
+    tables = {"loss": np.stack([row.losses for row in measured])}
+    if all(len(row.errors) for row in measured):
+        tables["error"] = np.stack([row.errors for row in measured])
+    found: dict[str, list[Values]] = {f"{what} {baseline}": [] for what in tables for baseline in BASELINES}
+    for _ in range(RESAMPLES // _AT_ONCE):
+        drawn = generator.multinomial(units, np.full(units, 1 / units), size=_AT_ONCE).T.astype(np.float64)
+        samples = counts @ drawn
+        for what, table in tables.items():
+            means = table @ drawn / samples
+            for baseline in BASELINES:
+                found[f"{what} {baseline}"].append(_rises(lams, means, baseline))
+    rows = {name: np.percentile(np.concatenate(parts), (_SIDE, 100 - _SIDE)) for name, parts in found.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in rows.items()}
 
 
 def _points(lams: int | Sequence[float]) -> list[float]:
@@ -297,43 +310,3 @@ def _points(lams: int | Sequence[float]) -> list[float]:
             remedy="include both ends, against which barriers are measured",
         )
     return points
-
-
-def _fitting(model: nn.Module, source: Source, label: str) -> Mapping[str, Tensor]:
-    params = load_params(source)
-    state = model.state_dict()
-    for name in params:
-        if name not in state:
-            raise MismatchError(
-                f"{label}: {name}",
-                expected="only tensors that the model has",
-                found="another one",
-                remedy="pass a checkpoint of the model's architecture",
-            )
-    for name, tensor in state.items():
-        found = tuple(params[name].shape) if name in params else None
-        if found != tuple(tensor.shape):
-            if found is None and name.endswith("num_batches_tracked"):
-                continue
-            raise MismatchError(
-                f"{label}: {name}",
-                expected=f"shape {tuple(tensor.shape)}, as in the model",
-                found="no such tensor" if found is None else f"shape {found}",
-                remedy="pass a checkpoint of the model's architecture",
-            )
-    # The model's own tensors are written to while the path is measured.
-    own = {tensor.untyped_storage().data_ptr() for tensor in state.values() if tensor.numel()}
-    if isinstance(params, Checkpoint):
-        return params
-    return {n: t.clone() if t.numel() and t.untyped_storage().data_ptr() in own else t for n, t in params.items()}
-
-
-def _repeatable(batches: Batches, label: str) -> Callable[[], Iterable[object]]:
-    if callable(batches):
-        return batches
-    if isinstance(batches, Iterator):
-        kept = list(batches)
-        return lambda: kept
-    if not isinstance(batches, Iterable):
-        raise OptionError(label, expected="batches", found=type(batches).__name__, remedy="pass a list or a function")
-    return lambda: batches

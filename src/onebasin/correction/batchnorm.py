@@ -1,18 +1,17 @@
 """Re-estimate BatchNorm's running statistics: those of an average are not the average of those of its parents."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from onebasin.errors import OptionError
+from onebasin.evaluation import Evaluate
+from onebasin.modes import in_mode
 from onebasin.progress import Progress, Report, silent
-
-Evaluate = Callable[[nn.Module, object], dict[str, Tensor]]
-"""Runs a model on one batch and returns sums over it, at least `loss` and `count`."""
-
 
 _END = object()
 
@@ -57,24 +56,33 @@ def reestimate_batchnorm(
     first = next(rest, _END)
     if first is _END:
         raise OptionError("batches", expected="at least one batch", found="none", remedy="pass data to estimate from")
-    modes = [(module, module.training) for module in model.modules()]
-    momenta = [layer.momentum for layer in layers]
     used = 0
-    try:
-        model.eval()
+    with cumulative(model):
         for layer in layers:
             layer.reset_running_stats()
-            layer.momentum = None  # PyTorch's word for a cumulative average.
-            layer.training = True
         with torch.no_grad():
             for batch in itertools.chain([first], rest):
                 used += int(evaluate(model, batch)["count"])
                 progress(Progress("re-estimating BatchNorm", used, samples))
                 if samples is not None and used >= samples:
                     break
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-        for module, training in modes:
-            module.training = training
     return used
+
+
+@contextmanager
+def cumulative(model: nn.Module) -> Iterator[None]:
+    """Run a block in eval mode, but with BatchNorm averaging what it sees into its statistics, all batches alike.
+
+    Momentum and every module's mode are restored, also when interrupted.
+    """
+    layers = batchnorm_layers(model)
+    momenta = [layer.momentum for layer in layers]
+    with in_mode(model, train=False):
+        try:
+            for layer in layers:
+                layer.momentum = None  # PyTorch's word for a cumulative average.
+                layer.training = True
+            yield
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum

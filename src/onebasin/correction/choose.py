@@ -8,7 +8,7 @@ from functools import partial
 from torch import nn
 
 from onebasin.checkpoint import Source
-from onebasin.correction.batchnorm import Evaluate, batchnorm_layers, reestimate_batchnorm
+from onebasin.correction.batchnorm import batchnorm_layers, reestimate_batchnorm
 from onebasin.correction.datafree import calibrate_biases, rescale_from_weights
 from onebasin.correction.hosting import Networks, hosting, write
 from onebasin.correction.refit import refit
@@ -16,6 +16,7 @@ from onebasin.correction.repair import repair, rescale
 from onebasin.correction.result import Correction
 from onebasin.correction.trace import watch
 from onebasin.errors import OptionError
+from onebasin.evaluation import Evaluate
 from onebasin.progress import Report, silent
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source, load_params, tied_names
-from onebasin.correction.batchnorm import Evaluate
 from onebasin.correction.trace import Run, watch
 from onebasin.errors import MismatchError, OptionError
+from onebasin.evaluation import Evaluate
 
 Params = Mapping[str, Tensor]
 

@@ -14,7 +14,6 @@ from dataclasses import replace
 from torch import nn
 
 from onebasin.checkpoint import Source
-from onebasin.correction.batchnorm import Evaluate
 from onebasin.correction.hosting import Data, Networks, hosting, read_batches, write
 from onebasin.correction.layerwise import Layerwise, Options
 from onebasin.correction.result import Correction
@@ -22,6 +21,7 @@ from onebasin.correction.site import Plan
 from onebasin.correction.sites import find_sites
 from onebasin.correction.trace import record
 from onebasin.errors import OptionError
+from onebasin.evaluation import Evaluate
 from onebasin.progress import Progress, Report, silent
 
 ROWS = 1 << 16

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source
-from onebasin.correction.batchnorm import Evaluate
 from onebasin.correction.fold import scaled
 from onebasin.correction.hosting import Data, Networks, hosting, read_batches, write
 from onebasin.correction.reading import Reading, average_rows, read_sites, waves
@@ -21,6 +20,7 @@ from onebasin.correction.sites import find_sites
 from onebasin.correction.spread import Spread, Sums
 from onebasin.correction.trace import record
 from onebasin.errors import OptionError
+from onebasin.evaluation import Evaluate
 from onebasin.progress import Progress, Report, silent
 
 FORMS = ("forward", "closed")

@@ -17,10 +17,11 @@ from torch import nn
 
 from onebasin.checkpoint import Source, load_params
 from onebasin.errors import OptionError
+from onebasin.evaluation import Batches, Evaluate, batch_statistics, repeatable
 from onebasin.matching.checks import comparable
 from onebasin.matching.latents import LATENTS, Latent
 from onebasin.matching.pair import match
-from onebasin.matching.task_loss import Batches, Evaluate, TaskLoss, batch_statistics, repeatable
+from onebasin.matching.task_loss import TaskLoss
 from onebasin.progress import Progress, Report, silent
 from onebasin.symmetry import Matching, Status, Symmetry, Trial
 

@@ -1,24 +1,14 @@
 """The loss of a task at averages of networks, and its gradient with respect to the averaged weights."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from onebasin.errors import OptionError
+from onebasin.evaluation import Evaluate, Params, Runner
 from onebasin.matching.problem import scored_parts, tied
-from onebasin.modes import in_mode
 from onebasin.symmetry import Matching, Symmetry
-
-Batches = Iterable[object] | Callable[[], Iterable[object]]
-"""Batches that can be gone through more than once, or a function that gives them afresh, shuffled if it likes."""
-Evaluate = Callable[[nn.Module, object], dict[str, Tensor]]
-"""Runs a model on one batch and returns sums over it: at least `loss`, which can be differentiated, and `count`."""
-State = Mapping[str, Tensor]
-"""Tensors by name."""
 
 
 class TaskLoss:
@@ -35,10 +25,10 @@ class TaskLoss:
         names: those that carry information about the groups and can be learned from.
     """
 
-    def __init__(self, model: nn.Module, evaluate: Evaluate, networks: Sequence[State], symmetry: Symmetry) -> None:
-        # Under one of their names only, tied tensors stay tied when they are replaced.
-        self._own = {n: t.detach() for n, t in (*model.named_parameters(), *model.named_buffers())}
-        self._runner = _Runner(model, evaluate)
+    def __init__(self, model: nn.Module, evaluate: Evaluate, networks: Sequence[Params], symmetry: Symmetry) -> None:
+        self._runner = Runner(model)
+        self._evaluate = evaluate
+        self._own = self._runner.own
         self.states = tuple(
             {
                 name: (params[name] if name in params else tied(symmetry, params, name)).detach().to(own)
@@ -49,7 +39,7 @@ class TaskLoss:
         )
         self.names = tuple(n for n in scored_parts(symmetry, self.states[0]) if self._own[n].is_floating_point())
 
-    def moved(self, matchings: Sequence[Matching]) -> list[State]:
+    def moved(self, matchings: Sequence[Matching]) -> list[Params]:
         """The networks in the coordinates of the first.
 
         Args:
@@ -57,7 +47,7 @@ class TaskLoss:
         """
         return [self.states[0], *(m.apply(state) for m, state in zip(matchings, self.states[1:], strict=True))]
 
-    def gradients(self, states: Sequence[State], shares: Sequence[float], batch: object) -> State:
+    def gradients(self, states: Sequence[Params], shares: Sequence[float], batch: object) -> Params:
         """The gradient of the mean loss of an average with respect to its tensors of `names`.
 
         Raises:
@@ -78,7 +68,7 @@ class TaskLoss:
         )
         return dict(zip(leaves, found, strict=True))
 
-    def mean(self, states: Sequence[State], shares: Sequence[float], batches: Iterable[object]) -> float:
+    def mean(self, states: Sequence[Params], shares: Sequence[float], batches: Iterable[object]) -> float:
         """The mean loss of an average over many batches.
 
         Raises:
@@ -94,7 +84,7 @@ class TaskLoss:
             raise OptionError("batches", expected="at least one sample", found="none", remedy="pass data to learn from")
         return total / count
 
-    def _average(self, states: Sequence[State], shares: Sequence[float]) -> dict[str, Tensor]:
+    def _average(self, states: Sequence[Params], shares: Sequence[float]) -> dict[str, Tensor]:
         """New tensors under the model's names; integers are those of the first network."""
         average = {}
         for name, own in self._own.items():
@@ -109,18 +99,8 @@ class TaskLoss:
                 average[name] = (rows[0] if rows else own).clone()
         return average
 
-    def _sums(self, average: State, batch: object) -> dict[str, Tensor]:
-        sums: dict[str, Tensor] = functional_call(
-            self._runner, {f"model.{name}": tensor for name, tensor in average.items()}, (batch,)
-        )
-        for name in ("loss", "count"):
-            if name not in sums:
-                raise OptionError(
-                    "evaluate",
-                    expected=f"sums over a batch with `{name}`",
-                    found=", ".join(sums) or "none",
-                    remedy=f"return `{name}`",
-                )
+    def _sums(self, average: Params, batch: object) -> dict[str, Tensor]:
+        sums = self._runner.sums(self._evaluate, average, batch)
         if not torch.isfinite(torch.as_tensor(sums["loss"])):
             raise OptionError(
                 "evaluate",
@@ -129,43 +109,3 @@ class TaskLoss:
                 remedy="look for NaN in the data, or overflow",
             )
         return sums
-
-
-class _Runner(nn.Module):
-    """Evaluation as a module, so that the model's tensors can be replaced while it runs."""
-
-    def __init__(self, model: nn.Module, evaluate: Evaluate) -> None:
-        super().__init__()
-        self.model = model
-        self.evaluate = evaluate
-
-    def forward(self, batch: object) -> dict[str, Tensor]:
-        return self.evaluate(self.model, batch)
-
-
-@contextmanager
-def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Run a block in eval mode, but with BatchNorm taking the statistics of each batch.
-
-    Those of an average are not the average of its parents' (see `onebasin.merging.reestimate_batchnorm`), and change
-    with every step.
-    """
-    with in_mode(model, train=False):
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.training = True
-        yield
-
-
-def repeatable(batches: Batches, label: str) -> Callable[[], Iterable[object]]:
-    """A function that goes through the batches from the beginning; those of an iterator are kept.
-
-    Raises:
-        OptionError: if they are no batches.
-    """
-    if callable(batches):
-        return batches
-    if not isinstance(batches, Iterable):
-        raise OptionError(label, expected="batches", found=type(batches).__name__, remedy="pass a list or a function")
-    kept = list(batches) if isinstance(batches, Iterator) else batches
-    return lambda: kept

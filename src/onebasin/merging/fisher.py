@@ -1,19 +1,18 @@
 """Fisher-weighted averaging (Matena and Raffel, 2022): each parameter counts as much as the loss depends on it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import specs
 from onebasin.errors import MismatchError
+from onebasin.evaluation import Evaluate
 from onebasin.merging.average import normalized
 from onebasin.merging.loading import at_most, singles
 from onebasin.merging.network import merge
 from onebasin.merging.rule import Chunk
 from onebasin.merging.stack import Stack, combine
-
-Evaluate = Callable[[nn.Module, object], dict[str, Tensor]]
 
 
 def fisher_merge(

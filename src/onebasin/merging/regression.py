@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.errors import MismatchError
+from onebasin.evaluation import Evaluate
 from onebasin.merging.average import normalized
 from onebasin.merging.loading import at_most
 from onebasin.merging.network import merge
 from onebasin.merging.stack import round_once
-
-Evaluate = Callable[[nn.Module, object], dict[str, Tensor]]
 
 
 def regmean_merge(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from onebasin.tasks.builtin import IMAGE_SETS, ImageBatches, ImageTask
-from onebasin.tasks.protocol import SPLITS, Task, averages, classification_sums
+from onebasin.tasks.protocol import SPLITS, Task, averages, classification_logits, classification_sums, predictor
 from onebasin.tasks.train import train
 from onebasin.tasks.user import UserTask, load_user_task
 
@@ -15,8 +15,10 @@ __all__ = [
     "Task",
     "UserTask",
     "averages",
+    "classification_logits",
     "classification_sums",
     "load_task",
+    "predictor",
     "train",
 ]
 

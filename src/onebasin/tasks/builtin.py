@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from onebasin.errors import TaskError
 from onebasin.tasks import readers
 from onebasin.tasks.models import ResNet20, mlp
-from onebasin.tasks.protocol import check_split, classification_sums
+from onebasin.tasks.protocol import check_split, classification_logits, classification_sums
 from onebasin.tasks.readers import ImageFiles, LabelledImages, Part
 
 DIGITS_WIDTH = 256
@@ -132,6 +132,10 @@ class ImageTask:
     def evaluate(self, model: nn.Module, batch: object) -> dict[str, Tensor]:
         """Sum cross-entropy, correct answers and samples over a batch; see `classification_sums`."""
         return classification_sums(model, batch)
+
+    def predict(self, model: nn.Module, batch: object) -> tuple[Tensor, Tensor]:
+        """Give logits and labels of a batch; see `classification_logits`."""
+        return classification_logits(model, batch)
 
     @cached_property
     def _train(self) -> LabelledImages:

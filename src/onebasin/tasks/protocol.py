@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from onebasin.errors import TaskError
+from onebasin.evaluation import Predict
 
 SPLITS = ("train", "val", "test")
 """The splits every task with data offers."""
@@ -58,8 +59,18 @@ def check_split(split: str, subject: str) -> None:
         )
 
 
-def classification_sums(model: nn.Module, batch: object) -> dict[str, Tensor]:
-    """Evaluate a classifier on a pair of inputs and labels; the `evaluate` of every built-in task.
+def predictor(task: Task) -> Predict | None:
+    """A task's `predict`, where it has one: ensembles and calibration need logits, losses and errors do not.
+
+    Args:
+        task: built in, or a user's, whose `predict(model, batch)` returns logits `[n, classes]` and labels `[n]`.
+    """
+    found: Predict | None = getattr(task, "predict", None)
+    return found
+
+
+def classification_logits(model: nn.Module, batch: object) -> tuple[Tensor, Tensor]:
+    """Run a classifier on a pair of inputs and labels; the `predict` of every built-in task.
 
     Inputs are moved to the device, and floating inputs to the dtype, of the model's first parameter, so that the same
     batches serve a model on an accelerator or in float64. The model stays in the mode (train or eval) it is in.
@@ -69,8 +80,7 @@ def classification_sums(model: nn.Module, batch: object) -> dict[str, Tensor]:
         batch: inputs `[n, ...]` and labels, int64 `[n]`.
 
     Returns:
-        Scalars: `"loss"`, the sum of cross-entropies in nats (float64, differentiable); `"correct"` and `"count"`
-        (int64).
+        logits `[n, classes]`, and labels on their device.
 
     Raises:
         TaskError: the batch is not a pair of tensors of the same length.
@@ -86,9 +96,26 @@ def classification_sums(model: nn.Module, batch: object) -> dict[str, Tensor]:
                 remedy="yield such pairs from batches",
             )
     parameter = next(model.parameters(), inputs)
-    labels = labels.to(parameter.device)
     dtype = parameter.dtype if inputs.is_floating_point() else inputs.dtype  # tokens stay integers
     logits: Tensor = model(inputs.to(parameter.device, dtype))
+    return logits, labels.to(parameter.device)
+
+
+def classification_sums(model: nn.Module, batch: object) -> dict[str, Tensor]:
+    """Evaluate a classifier on a pair of inputs and labels; the `evaluate` of every built-in task.
+
+    Args:
+        model: maps inputs to logits `[n, classes]`; see `classification_logits`.
+        batch: inputs `[n, ...]` and labels, int64 `[n]`.
+
+    Returns:
+        Scalars: `"loss"`, the sum of cross-entropies in nats (float64, differentiable); `"correct"` and `"count"`
+        (int64).
+
+    Raises:
+        TaskError: the batch is not a pair of tensors of the same length.
+    """
+    logits, labels = classification_logits(model, batch)
     # Float32 sums over a data set lose digits that a barrier of 1e-3 needs.
     loss = functional.cross_entropy(logits, labels, reduction="none").sum(dtype=torch.float64)
     return {

@@ -4,9 +4,10 @@
     def example_inputs() -> tuple: ...                      # positional inputs for one forward pass
     def batches(split: str) -> Iterable: ...                # "train" | "val" | "test"; any batch type
     def evaluate(model, batch) -> dict[str, Tensor]: ...    # sums over the batch: at least "loss" and "count"
+    def predict(model, batch) -> tuple[Tensor, Tensor]: ... # logits [n, classes], labels [n]: for ensembles
 
 Only `build_model` must be there; each of the others is missed when it is first needed. A function that needs the folder
-of the data has a parameter named `data_root` and gets it as a keyword, a `Path`; any of the four may have one. Where no
+of the data has a parameter named `data_root` and gets it as a keyword, a `Path`; any of them may have one. Where no
 folder was named the parameter's default holds, and without a default the call is an error.
 """
 
@@ -25,13 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.errors import TaskError
+from onebasin.evaluation import Predict
 from onebasin.tasks.builtin import IMAGE_SETS
 from onebasin.tasks.protocol import check_split
 
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """What one of the four functions is called with, returns and is needed for."""
+    """What one of the functions is called with, returns and is needed for."""
 
     call: str
     arguments: int
@@ -48,6 +50,9 @@ _ROLES = {
     "evaluate": _Role(
         "evaluate(model, batch)", 2, "a dict of scalar sums with 'loss' and 'count'", "to measure loss on data"
     ),
+    "predict": _Role(
+        "predict(model, batch)", 2, "logits [n, classes] and labels [n]", "to score ensembles and calibration"
+    ),
 }
 _REQUIRED_SUMS = ("loss", "count")
 _NO_MORE_BATCHES = object()
@@ -60,7 +65,7 @@ class UserTask:
         name: short name.
         spec: what `load_task` needs to make this task again in another process.
         source: the file, or the module where it has no file, for messages.
-        functions: those of the four functions that exist, by name.
+        functions: those of the functions that exist, by name.
         data_root: passed to the functions that have a parameter of that name.
 
     Raises:
@@ -137,6 +142,21 @@ class UserTask:
         if absent:
             raise self._wrong("evaluate", f"no {' and no '.join(map(repr, absent))}", "add the sums over the batch")
         return {str(key): self._scalar(str(key), value) for key, value in sums.items()}
+
+    @property
+    def predict(self) -> Predict | None:
+        """The user's `predict`, where there is one.
+
+        Called, it raises TaskError unless it returns logits `[n, classes]` and labels `[n]`.
+        """
+        return self._predicted if "predict" in self._functions else None
+
+    def _predicted(self, model: nn.Module, batch: object) -> tuple[Tensor, Tensor]:
+        match self._call("predict", model, batch):
+            case (Tensor(ndim=2) as logits, Tensor(ndim=1) as labels) if len(logits) == len(labels):
+                return logits, labels
+            case other:
+                raise self._wrong("predict", _kind(other), "return such a pair of tensors")
 
     def iterate(self, split: str) -> Iterator[object]:
         """Call the user's `batches` once and yield what it gives."""
