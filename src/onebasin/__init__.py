@@ -5,6 +5,7 @@ check = verify(model, symmetry, args=(x,))     proved on the model
 matching = match(a, b, symmetry)               b's units in a's order
 universe = match_many([a, b, c], symmetry)     all in the order of the first
 merged = merge([a, matching.apply(b)])         one network
+fixed = refit(model, merged, [a, matching.apply(b)], batches, evaluate)   corrected on unlabeled data
 profile = profile_path(model, a, matching.apply(b), Evaluation(evaluate, batches))
 """
 
@@ -17,7 +18,13 @@ if _TYPES:
     from onebasin.checkpoint import save_checkpoint as save_checkpoint
     from onebasin.connectivity import PathProfile as PathProfile
     from onebasin.connectivity import profile_path as profile_path
+    from onebasin.correction import Correction as Correction
+    from onebasin.correction import class_accuracies as class_accuracies
+    from onebasin.correction import correct as correct
+    from onebasin.correction import expand as expand
     from onebasin.correction import reestimate_batchnorm as reestimate_batchnorm
+    from onebasin.correction import refit as refit
+    from onebasin.correction import repair as repair
     from onebasin.discovery import Verification as Verification
     from onebasin.discovery import discover as discover
     from onebasin.discovery import verify as verify
@@ -46,6 +53,7 @@ __all__ = [
     "AxisGroup",
     "AxisLayout",
     "AxisRef",
+    "Correction",
     "Evaluation",
     "Matching",
     "OneBasinError",
@@ -58,7 +66,10 @@ __all__ = [
     "Universe",
     "Verification",
     "activation_similarity",
+    "class_accuracies",
+    "correct",
     "discover",
+    "expand",
     "learn_matching",
     "learn_universe",
     "match",
@@ -67,6 +78,8 @@ __all__ = [
     "open_checkpoint",
     "profile_path",
     "reestimate_batchnorm",
+    "refit",
+    "repair",
     "save_checkpoint",
     "verify",
 ]
@@ -79,6 +92,7 @@ __getattr__ = _lazily(
         "AxisGroup": "onebasin.layout",
         "AxisLayout": "onebasin.layout",
         "AxisRef": "onebasin.symmetry",
+        "Correction": "onebasin.correction",
         "Evaluation": "onebasin.evaluation",
         "Matching": "onebasin.symmetry",
         "OneBasinError": "onebasin.errors",
@@ -91,7 +105,10 @@ __getattr__ = _lazily(
         "Universe": "onebasin.matching",
         "Verification": "onebasin.discovery",
         "activation_similarity": "onebasin.matching",
+        "class_accuracies": "onebasin.correction",
+        "correct": "onebasin.correction",
         "discover": "onebasin.discovery",
+        "expand": "onebasin.correction",
         "learn_matching": "onebasin.matching",
         "learn_universe": "onebasin.matching",
         "match": "onebasin.matching",
@@ -100,6 +117,8 @@ __getattr__ = _lazily(
         "open_checkpoint": "onebasin.checkpoint",
         "profile_path": "onebasin.connectivity",
         "reestimate_batchnorm": "onebasin.correction",
+        "refit": "onebasin.correction",
+        "repair": "onebasin.correction",
         "save_checkpoint": "onebasin.checkpoint",
         "verify": "onebasin.discovery",
     },

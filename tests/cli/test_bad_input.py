@@ -197,7 +197,7 @@ def test_mistakes_in_a_task_are_shown_with_their_place(
         (("merge", "A", "B", "--no-align", "--lam", 0.3, "--out", "x.pt"), "--lam: expected --method lerp"),
         (("merge", "A", "B", "--no-align", "--weights", "1,x", "--out", "x.pt"), "--weights: expected numbers"),
         (("merge", "A", "B", "--no-align", "--weights", "1,1,1", "--out", "x.pt"), "weights: expected 2 numbers"),
-        (("merge", "A", "B", "--no-align", "--batchnorm", "reestimate", "--out", "x.pt"), "--batchnorm reestimate: "),
+        (("merge", "A", "B", "--no-align", "--correct", "refit", "--out", "x.pt"), "--correct refit: "),
         (("merge", "A", "B", "--no-align", "--task", "TASK", "--split", "all", "--out", "x.pt"), "--split: expected"),
         (("path", "A", "B", "--task", "mnist"), "mnist: expected a data root"),
         (("path", "A", "B", "--task", "MODEL_ONLY"), ""),

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from cli.networks import MODEL_ONLY, Files, Run
-from onebasin import Matching, Symmetry, match, merge, save_checkpoint
+from onebasin import Matching, Symmetry, discover, match, merge, refit, save_checkpoint
 from onebasin.checkpoint import open_checkpoint
+from onebasin.cli.options import CORRECTIONS
+from onebasin.correction import METHODS
 from onebasin.tasks import load_task
 
 
@@ -22,7 +24,7 @@ def test_aligned_merger_is_the_network_itself(files: Files, run: Run, tmp_path: 
     merged, a = open_checkpoint(out), open_checkpoint(files.a)
     torch.testing.assert_close(merged["5.weight"], a["5.weight"])
     assert not torch.allclose(merged["1.running_mean"], a["1.running_mean"])
-    assert found["batchnorm"] == "re-estimated on 60 samples"
+    assert found["correction"] == {"method": "batchnorm", "notes": ["re-estimated on 60 samples"]}
     assert list(found["networks"]) == [
         "a: a.safetensors",
         "b: b.safetensors",
@@ -57,8 +59,9 @@ def test_parents_are_in_the_metadata(files: Files, run: Run, tmp_path: Path) -> 
     assert about["parents"] == ["a.safetensors", "b.safetensors"]
     assert about["matchings"][0]["seed"] == 4
     assert about["matchings"][0]["objective"] > 0
-    assert (about["method"], about["batchnorm"]) == ("mean", "kept")
-    assert {"onebasin"} == set(about) - {"parents", "base", "method", "parameters", "aligned", "matchings", "batchnorm"}
+    assert (about["method"], about["correction"]) == ("mean", None)
+    known = {"parents", "base", "method", "parameters", "aligned", "matchings", "correction"}
+    assert set(about) - known == {"onebasin"}
 
 
 def test_saved_matchings_are_used(files: Files, run: Run, symmetry: Symmetry, tmp_path: Path) -> None:
@@ -100,15 +103,63 @@ def test_plain_average(files: Files, run: Run, tmp_path: Path) -> None:
 
 
 def test_statistics_can_be_kept(files: Files, run: Run, tmp_path: Path) -> None:
-    """With --batchnorm keep the merged statistics are the average, and no control re-estimates them."""
+    """With --correct none the merged statistics are the average, and no control re-estimates them."""
     out = tmp_path / "merged.pt"
-    options = ("--no-align", "--task", files.task, "--batchnorm", "keep", "--json")
+    options = ("--no-align", "--task", files.task, "--correct", "none", "--json")
     found = json.loads(run("merge", files.a, files.b, *options, "--out", out).stdout)
 
-    assert found["batchnorm"] == "kept"
+    assert found["correction"] is None
     assert list(found["networks"]) == ["a: a.safetensors", "b: b.safetensors", "merged as they are"]
     expected = merge([files.a, files.b])["1.running_var"]
     assert torch.equal(open_checkpoint(out)["1.running_var"], expected)
+
+
+@pytest.mark.parametrize("method", ["refit", "rescale_from_weights", "auto"])
+def test_corrections_are_applied_with_their_control(files: Files, run: Run, tmp_path: Path, method: str) -> None:
+    """With --correct the written network is the corrected one, and the correction without alignment is in the table."""
+    out = tmp_path / "merged.pt"
+    options = ("--task", files.task, "--correct", method, "--samples", 40, "--json")
+    result = run("merge", files.a, files.c, *options, "--out", out)
+
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["correction"]["method"] in {method, *METHODS, "none"}
+    assert found["correction"]["notes"] or method == "rescale_from_weights"
+    assert [name.count(",") for name in found["networks"]] == [0, 0, 0, 1, 1, 2]
+    if method == "refit":
+        task = load_task(str(files.task))
+        moved = match(files.a, files.c, discover(task.build_model(), task.example_inputs())).apply(files.c)
+        parents = [dict(open_checkpoint(files.a)), moved]
+        model = task.build_model()
+        expected = refit(model, merge(parents), parents, task.batches("train"), task.evaluate, samples=40).params
+        torch.testing.assert_close(dict(open_checkpoint(out)), {name: expected[name] for name in open_checkpoint(out)})
+
+
+def test_names_of_corrections_are_those_of_the_library() -> None:
+    """The list that the help shows without loading torch names every method."""
+    assert set(CORRECTIONS) == {"none", "auto", *METHODS}
+
+
+def test_classes_are_shown_apart(run: Run, tmp_path: Path) -> None:
+    """With --per-class there is a row a class with what was lost to the better parent."""
+    parents = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        parents.append(tmp_path / f"{seed}.safetensors")
+        save_checkpoint(load_task("digits").build_model().state_dict(), parents[-1])
+    options = ("--task", "digits", "--no-align", "--per-class", "--out", tmp_path / "merged.safetensors")
+    shown = run("merge", *parents, *options).stdout
+    found = json.loads(run("merge", *parents, *options, "--json").stdout)
+
+    assert "lost to the best" in shown
+    assert sum(found["classes"]["counts"]) == found["networks"]["merged as they are"]["count"]
+    accuracy = sum(
+        share * count
+        for share, count in zip(
+            found["classes"]["accuracies"]["merged as they are"], found["classes"]["counts"], strict=True
+        )
+    ) / sum(found["classes"]["counts"])
+    assert accuracy == pytest.approx(found["networks"]["merged as they are"]["accuracy"])
 
 
 def test_task_without_data_still_aligns(files: Files, run: Run, tmp_path: Path) -> None:

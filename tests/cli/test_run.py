@@ -45,8 +45,8 @@ def written(folder: Path, text: str) -> Path:
         ("--no-align", "--weights", "2,1", "--dtype", "bfloat16"),
         ("--symmetry", "SYMMETRY", "--method", "lerp", "--lam", "0.25", "--max-sweeps", "3", "--seed", "5"),
         ("--base", "C", "--method", "dare_ties", "--density", "0.5,0.7", "--no-normalize", "--seed", "3"),
-        ("--task", "TASK", "--split", "val", "--batchnorm", "reestimate", "--samples", "40", "--no-verify"),
-        ("--task", "TASK", "--no-evaluate", "--method", "regmean", "--alpha", "0.5", "--batchnorm", "keep"),
+        ("--task", "TASK", "--split", "val", "--correct", "repair", "--samples", "40", "--no-verify"),
+        ("--task", "TASK", "--no-evaluate", "--method", "regmean", "--alpha", "0.5", "--correct", "none"),
         ("--task", "TASK", "--method", "greedy_soup", "--max-shard-size", "300"),
     ],
 )
@@ -81,7 +81,7 @@ def test_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
         ),
         method="ties",
         parameters={"weights": [1.0, 2.0], "density": [{"filter": "mlp", "value": {"layers": [0, 1]}}, {"value": 0.5}]},
-        correction={"batchnorm": "keep"},
+        correction={"method": "none"},
         split=None,
         seed=4,
         output=tmp_path / "m.pt",
@@ -140,8 +140,8 @@ def test_recipe_written_by_hand(networks: Path, run: Run) -> None:
         ("parents: [a, b]\nalign: false\noutput: {path: m.pt}\nparameters: {wieghts: 3}", "wieghts: .*'weights' if"),
         ("parents: [a, b]\nalign: false\noutput: {path: m.pt}\nmethod: median", "--method: expected mean or lerp or"),
         (
-            "parents: [a, b]\nalign: false\noutput: {path: m.pt}\ncorrection: {batchnorn: keep}",
-            "batchnorn: .*'batchnorm'",
+            "parents: [a, b]\nalign: false\noutput: {path: m.pt}\ncorrection: {methot: none}",
+            "methot: .*'method'",
         ),
         ("parents: [a, b]\nalign: false\noutput: {path: m.pt, dtype: int8}", "dtype: expected float32 or"),
         (

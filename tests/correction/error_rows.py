@@ -8,8 +8,10 @@ from torch import nn
 from onebasin import discover
 from onebasin.correction import class_accuracies, correct, expand, refit, repair
 from onebasin.errors import MismatchError, OneBasinError, OptionError
+from onebasin.tasks import classification_logits
 
 LINE = nn.Linear(1, 1)
+SAMPLE = (torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))
 SYMMETRY = discover(nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)), (torch.zeros(1, 1),))
 
 
@@ -90,12 +92,12 @@ ROWS: list[Row] = [
         r"^batches: expected batches and evaluate, which refit needs, found none; pass both, or choose a method that",
     ),
     (
-        lambda: class_accuracies(LINE, {}, [(torch.zeros(1, 1), torch.zeros(1))]),
+        lambda: class_accuracies({}, [0], classification_logits),
         OptionError,
         r"^networks: expected at least one, found none; pass what to measure",
     ),
     (
-        lambda: class_accuracies(LINE, {"a": LINE}, [(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))]).lost("a"),
+        lambda: class_accuracies({"a": LINE}, [SAMPLE], classification_logits).lost("a"),
         OptionError,
         r"^label: expected one of a, and another network, found 'a'; pass the label of a network that was measured",
     ),

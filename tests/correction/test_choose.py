@@ -11,6 +11,7 @@ import zoo
 from correction.layers import evaluate, inputs, network
 from onebasin.correction import METHODS, class_accuracies, correct
 from onebasin.errors import OptionError
+from onebasin.tasks import classification_logits
 
 Params = dict[str, Tensor]
 
@@ -84,28 +85,32 @@ def test_batchnorm_is_re_estimated_without_touching_the_model() -> None:
 
 def test_classes_are_counted_apart() -> None:
     """Accuracies of every class and what a network lost are those counted by hand."""
-    model = nn.Linear(3, 3, bias=False)
     x = torch.eye(3)[[0, 0, 1, 1, 1, 2]]
-    networks = {
+    weights = {
         "a": {"weight": torch.eye(3)},
         "b": {"weight": torch.eye(3)[[1, 0, 2]]},
         "merged": {"weight": torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 2, 0]])},
     }
-    before = state(model)
-    found = class_accuracies(model, networks, [(x[:2], torch.tensor([0, 1])), (x[2:], torch.tensor([1, 1, 0, 2]))])
+    networks = {name: nn.Linear(3, 3, bias=False) for name in weights}
+    for name, model in networks.items():
+        model.load_state_dict(weights[name])
+    batches = [(x[:2], torch.tensor([0, 1])), (x[2:], torch.tensor([1, 1, 0, 2]))]
+    found = class_accuracies(networks, batches, classification_logits)
 
     assert found.counts == (2, 3, 1)
     assert found.accuracies["a"] == pytest.approx((1 / 2, 2 / 3, 1))
     assert found.accuracies["b"] == pytest.approx((1 / 2, 1 / 3, 1))
     assert found.accuracies["merged"] == pytest.approx((1 / 2, 0, 0))
     assert found.lost("merged") == pytest.approx((0, 2 / 3, 1))
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert found.lost("merged", ["b"]) == pytest.approx((0, 1 / 3, 1))
+    assert all(model.training for model in networks.values())
 
 
 def test_a_class_without_samples_has_no_accuracy() -> None:
     """A class that does not occur counts zero samples and has no figure."""
     model = zoo.mlp(2, 3)
-    found = class_accuracies(model, {"a": model}, [(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64))])
+    batches = [(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64))]
+    found = class_accuracies({"a": model}, batches, classification_logits)
 
     assert found.counts == (4, 0, 0)
     assert [math.isnan(share) for share in found.accuracies["a"]] == [False, True, True]

@@ -1,20 +1,22 @@
-"""What is done after averaging: the block `correction` of a recipe. BatchNorm's statistics are re-estimated today."""
+"""What is done after averaging: the option `--correct` and the block `correction` of a recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from onebasin.cli.evaluation import has_data, reestimated
+from onebasin.cli.evaluation import has_data
 from onebasin.cli.inputs import Source
-from onebasin.cli.options import SAMPLES, BatchNorm
+from onebasin.cli.options import CORRECTIONS, SAMPLES
 from onebasin.cli.screen import Screen
+from onebasin.correction import METHODS, correct
 from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.errors import OptionError
 from onebasin.merging.method import unknown
 from onebasin.tasks import Task
 
-KEYS = ("batchnorm", "samples")
+KEYS = ("method", "samples")
+Params = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,11 @@ class Correction:
     """What was asked for.
 
     Attributes:
-        batchnorm: None does what the task allows.
-        samples: training samples to estimate from.
+        method: one of `CORRECTIONS`; None re-estimates BatchNorm's statistics where there are some, and data.
+        samples: training samples to use, without their labels.
     """
 
-    batchnorm: BatchNorm | None = None
+    method: str | None = None
     samples: int = SAMPLES
 
     @classmethod
@@ -39,34 +41,77 @@ class Correction:
         for key in data:
             if key not in KEYS:
                 raise unknown(key, KEYS, "a key of correction")
-        wanted, samples = data.get("batchnorm"), data.get("samples", SAMPLES)
-        if wanted is not None and wanted not in list(BatchNorm):
-            raise OptionError(
-                "correction: batchnorm", expected=" or ".join(BatchNorm), found=repr(wanted), remedy="choose one"
-            )
+        method, samples = data.get("method"), data.get("samples", SAMPLES)
+        if method is not None and method not in CORRECTIONS:
+            raise OptionError("--correct", expected=" or ".join(CORRECTIONS), found=repr(method), remedy="choose one")
         if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
             raise OptionError(
                 "correction: samples", expected="a whole number from 1", found=repr(samples), remedy="correct it"
             )
-        return cls(None if wanted is None else BatchNorm(str(wanted)), samples)
+        return cls(None if method is None else str(method), samples)
 
-    def applies(self, screen: Screen, source: Source, task: Task | None, *, has_batchnorm: bool) -> bool:
-        """Whether merged tensors are to be corrected; a note says where they cannot be.
+    def chosen(self, screen: Screen, source: Source, task: Task | None, *, has_batchnorm: bool) -> str | None:
+        """The method to apply, or None for none; a note says where the usual one cannot be.
 
         Raises:
-            OptionError: it was asked for and there is no task.
+            OptionError: one was asked for and there is no task.
+            TaskError: one was asked for that needs data, and there are none.
         """
-        if self.batchnorm is BatchNorm.REESTIMATE:
-            source.require_task("--batchnorm reestimate")
+        if self.method == "none":
+            return None
+        if self.method is not None:
+            source.require_task(f"--correct {self.method}")
+            if task is not None and self.method in METHODS and METHODS[self.method].data:
+                task.batches("train")
+            return self.method
         if task is None:
-            if has_batchnorm and self.batchnorm is None:
+            if has_batchnorm:
                 screen.note("BatchNorm's statistics are averages of the parents'; pass --task to re-estimate them")
-            return False
-        if self.batchnorm is BatchNorm.KEEP or not batchnorm_layers(task.build_model()):
-            return False
-        return has_data(screen, task, source, "train", "BatchNorm was not re-estimated")
+            return None
+        if not batchnorm_layers(task.build_model()):
+            return None
+        found = has_data(screen, task, source, "train", "BatchNorm was not re-estimated")
+        return "batchnorm" if found else None
 
-    def apply(self, task: Task, params: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-        """Corrected tensors, and what was done in a few words."""
-        corrected, used = reestimated(task, params, self.samples)
-        return corrected, f"re-estimated on {used} samples"
+    def apply(
+        self,
+        method: str,
+        screen: Screen,
+        source: Source,
+        merged: Params,
+        parents: Sequence[Params],
+        weights: Sequence[float] | None,
+    ) -> tuple[dict[str, Tensor], str, tuple[str, ...]]:
+        """Correct merged tensors.
+
+        Args:
+            method: what `chosen` gave.
+            screen: shows progress.
+            source: of the task.
+            merged: the tensors; names and dtypes are kept.
+            parents: those they were made of, in the same coordinates.
+            weights: one number a parent; None: equal.
+
+        Returns:
+            corrected tensors, the method that was applied, and what it says of its work.
+        """
+        task = source.require_task(f"--correct {method}")
+        needs_data = method in METHODS and METHODS[method].data
+        with_data = needs_data or (
+            method == "auto" and has_data(screen, task, source, "train", "nothing was estimated from data")
+        )
+        found = correct(
+            task.build_model(),
+            merged,
+            [dict(parent) for parent in parents],
+            task.batches("train") if with_data else None,
+            task.evaluate if with_data else None,
+            method=method,
+            args=task.example_inputs(),
+            validation=task.batches("val") if method == "auto" and with_data else None,
+            weights=weights,
+            samples=self.samples,
+            progress=screen.progress,
+        )
+        params = {name: found.params[name].to(tensor.dtype) for name, tensor in merged.items()}
+        return params, found.method, found.notes

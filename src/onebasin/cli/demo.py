@@ -97,7 +97,7 @@ def _tell(screen: Screen, seed: int) -> Story:
     paths = Paths(TASK, SPLIT, profiles, settings | {"matching": matching_to_json(matching)})
     if not paths.complete:
         raise KeyboardInterrupt
-    gauge = Gauge(screen, task, SPLIT, samples=0)
+    gauge = Gauge(screen, task, SPLIT)
     ends = {A: a.state_dict(), B: b.state_dict()}
     for name, params in ends.items():
         gauge.measure(name, params)

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from onebasin import reestimate_batchnorm
 from onebasin.cli.inputs import Source
 from onebasin.cli.screen import Screen
-from onebasin.correction.batchnorm import batchnorm_layers
-from onebasin.errors import TaskError
+from onebasin.correction import ClassAccuracies, class_accuracies
+from onebasin.errors import OptionError, TaskError
 from onebasin.merging.loading import load_into
-from onebasin.tasks import ImageTask, Task, averages
+from onebasin.tasks import ImageTask, Task, averages, predictor
 
 Params = Mapping[str, Tensor]
 
@@ -57,42 +56,48 @@ class Gauge:
         screen: shows progress.
         task: gives model and data.
         split: to evaluate on.
-        samples: to re-estimate BatchNorm from.
+        per_class: whether to measure class by class, too.
+
+    Raises:
+        OptionError: if the task does not predict, which that needs.
     """
 
-    def __init__(self, screen: Screen, task: Task, split: str, samples: int) -> None:
-        self._screen, self._task, self._split, self._samples = screen, task, split, samples
+    def __init__(self, screen: Screen, task: Task, split: str, *, per_class: bool = False) -> None:
+        self._screen, self._task, self._split = screen, task, split
+        self._predict = predictor(task) if per_class else None
+        if per_class and self._predict is None:
+            raise OptionError(
+                "--per-class",
+                expected="a task that predicts",
+                found=f"{task.name}, which does not",
+                remedy="define predict(model, batch), which returns logits and labels",
+            )
+        self._classes: ClassAccuracies | None = None
         self.networks: dict[str, dict[str, float]] = {}
 
-    def measure(self, name: str, params: Params, *, reestimate: bool = False) -> None:
-        """Add a network's averages, with BatchNorm's statistics re-estimated first if asked for."""
+    def measure(self, name: str, params: Params) -> None:
+        """Add a network's averages."""
         with self._screen.during(f"evaluating {name}"):
             model = load_into(self._task, params, name)
-            if reestimate:
-                reestimate_batchnorm(model, self._task.batches("train"), self._task.evaluate, self._samples)
-            self.networks[name] = averages(self._task, model, self._split)
+            self._add(name, model)
+
+    @property
+    def classes(self) -> ClassAccuracies | None:
+        """Accuracies class by class, where they are wanted."""
+        return self._classes
+
+    def _add(self, name: str, model: nn.Module) -> None:
+        self.networks[name] = averages(self._task, model, self._split)
+        if self._predict is not None:
+            found = class_accuracies({name: model}, self._task.batches(self._split), self._predict)
+            self._classes = found if self._classes is None else self._classes.joined(found)
 
     def measure_ensemble(self, name: str, members: Sequence[Params]) -> None:
         """Add the ensemble's averages, where the task is known to score the logits of a classifier."""
         if isinstance(self._task, ImageTask):
             with self._screen.during(f"evaluating {name}"):
                 models = [load_into(self._task, params, "ensemble") for params in members]
-                self.networks[name] = averages(self._task, Ensemble(models), self._split)
-
-
-def reestimated(task: Task, params: Params, samples: int) -> tuple[dict[str, Tensor], int]:
-    """Tensors with BatchNorm's statistics re-estimated on the task's training data, and the samples that took."""
-    model = load_into(task, params, "merged")
-    used = reestimate_batchnorm(model, task.batches("train"), task.evaluate, samples)
-    layers = {id(layer) for layer in batchnorm_layers(model)}
-    state = {
-        f"{prefix}.{name}" if prefix else name: buffer
-        for prefix, module in model.named_modules()
-        if id(module) in layers
-        for name, buffer in module.named_buffers(recurse=False)
-    }
-    found = {name: state[name].to(tensor.dtype) if name in state else tensor for name, tensor in params.items()}
-    return found, used
+                self._add(name, Ensemble(models).eval())
 
 
 def networks_to_json(networks: Mapping[str, Mapping[str, float]]) -> dict[str, object]:

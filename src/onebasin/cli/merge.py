@@ -8,7 +8,7 @@ import typer
 from onebasin.cli.method_options import ALL, checked, with_method_options
 from onebasin.cli.options import (
     SAMPLES,
-    BatchNormOption,
+    CorrectOption,
     DataRootOption,
     JsonOption,
     MatchingsOption,
@@ -51,6 +51,9 @@ AlignOption = Annotated[
 ]
 MethodOption = Annotated[str, typer.Option("--method", metavar="METHOD", help=f"One of {', '.join(ALL)}.")]
 EvaluateOption = Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Measure all on the task's data.")]
+PerClassOption = Annotated[
+    bool, typer.Option("--per-class", help="Accuracy class by class, too: what each network knows and what was lost.")
+]
 DtypeOption = Annotated[
     str | None,
     typer.Option("--dtype", metavar="|".join(DTYPES), help="Of the result; A's if left out.", show_default=False),
@@ -77,10 +80,11 @@ def merge(
     symmetry: SymmetryOption = None,
     matching: MatchingsOption = None,
     aligning: AlignOption = None,
-    batchnorm: BatchNormOption = None,
+    correct: CorrectOption = None,
     samples: SamplesOption = SAMPLES,
     split: SplitOption = "test",
     evaluating: EvaluateOption = True,
+    per_class: PerClassOption = False,
     dtype: DtypeOption = None,
     max_shard_size: ShardOption = None,
     proving: VerifyOption = True,
@@ -91,14 +95,14 @@ def merge(
     """Align networks to the first and merge them into one.
 
     With a task that has data, a table shows what each step was worth: the networks by themselves, and their average
-    with and without alignment and with and without re-estimated BatchNorm. The result is written tensor by tensor in
+    with and without alignment and with and without correction. The result is written tensor by tensor in
     little memory; interrupted, the same command goes on. A recipe for `onebasin run` is written beside it.
 
     \b
     Examples:
       onebasin merge a.safetensors b.safetensors --task my_task.py --out merged.safetensors
+      onebasin merge a.pt b.pt --task my_task.py --correct refit --samples 2000 --out merged.pt
       onebasin merge a.pt b.pt --symmetry symmetry.json --method lerp --lam 0.3 --out merged.pt
-      onebasin merge a.pt b.pt c.pt --no-align --weights 2,1,1 --out soup.pt
       onebasin merge math/ code/ --base llama/ --method ties --density 0.5 --out merged/
 
     Exit status: 0 done, 1 the symmetry does not hold or the work was interrupted, 2 bad input.
@@ -115,8 +119,9 @@ def merge(
             align=Alignment(symmetry, tuple(matching or ()), proving, search) if wanted else None,
             method=method,
             parameters=checked(method, parameters),
-            correction=({"batchnorm": str(batchnorm)} if batchnorm else {}) | {"samples": samples},
+            correction=({"method": correct} if correct else {}) | {"samples": samples},
             split=split if evaluating else None,
+            per_class=per_class,
             seed=seed,
             output=out,
             dtype=dtype,

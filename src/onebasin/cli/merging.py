@@ -25,15 +25,18 @@ from onebasin.cli.method_options import ALL
 from onebasin.cli.recipe import DTYPES, SUFFIX, Recipe, bytes_of
 from onebasin.cli.screen import Screen
 from onebasin.cli.versions import versions
+from onebasin.correction import ClassAccuracies
 from onebasin.errors import OptionError
 from onebasin.merging.data import NETWORK_METHODS
 from onebasin.merging.network import Moved, Plan
 from onebasin.merging.networks import Networks
 from onebasin.merging.stream import write_merged
-from onebasin.report import network_table
+from onebasin.report import class_table, network_table
 from onebasin.tasks import Task
 from onebasin.tasks.protocol import check_split
 
+LABELS = {"batchnorm": "BatchNorm re-estimated"}
+"""What the table calls a correction, where its name does not say it."""
 WEIGHTS = "model.safetensors"
 """The name of the weights in a folder."""
 MOST_THREADS = 8
@@ -205,7 +208,21 @@ class Merger:
         """Whether the networks have running statistics, by the names of their tensors."""
         return any(name.endswith("running_mean") for name in self.first)
 
-    def about(self, corrected: str) -> dict[str, object]:
+    @cached_property
+    def corrector(self) -> str | None:
+        """The method that corrects what was merged; None where nothing does."""
+        return self.correction.chosen(self.screen, self.source, self.source.loaded, has_batchnorm=self.has_batchnorm)
+
+    def corrected(self, merged: Mapping[str, Tensor], *, aligned: bool = True) -> "Corrected":
+        """Merged tensors after the correction, where there is one."""
+        if self.corrector is None:
+            return Corrected(merged)
+        weights = merging_weights(self.recipe.method, self.parameters, len(self.recipe.parents))
+        parents = self.networks(aligned=aligned)
+        with self.screen.during(f"correcting: {self.corrector}"):
+            return Corrected(*self.correction.apply(self.corrector, self.screen, self.source, merged, parents, weights))
+
+    def about(self, corrected: "Corrected") -> dict[str, object]:
         """How the merged network came about: no times, no folders, so that the same seed gives the same bytes."""
         return {
             "parents": [path.name for path in self.recipe.parents],
@@ -214,9 +231,39 @@ class Merger:
             "parameters": self.parameters,
             "aligned": self.aligned is not None,
             "matchings": [matching_to_json(found) for found in self.aligned.matchings] if self.aligned else [],
-            "batchnorm": corrected or ("kept" if self.has_batchnorm else None),
+            "correction": {"method": corrected.method, "notes": corrected.notes} if corrected.method else None,
             "onebasin": versions()["onebasin"],
         }
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A network after merging.
+
+    Attributes:
+        params: its tensors; None where it is merged tensor by tensor while it is written.
+        method: what corrected it; empty where nothing did.
+        notes: what the correction says.
+    """
+
+    params: Mapping[str, Tensor] | None
+    method: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def merging_weights(method: str, parameters: Mapping[str, object], count: int) -> list[float] | None:
+    """The shares that the parents have in a merger, for methods that have any: towards them a correction aims."""
+    if method in {"lerp", "slerp"}:
+        lam = parameters.get("lam", 0.5)
+        return [1 - lam, lam] if isinstance(lam, float | int) else None
+    weights = parameters.get("weights")
+    if (
+        not isinstance(weights, list | tuple)
+        or len(weights) != count
+        or not all(isinstance(weight, float | int) and weight > 0 for weight in weights)
+    ):
+        return None
+    return [float(weight) for weight in weights]
 
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -225,27 +272,31 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 def _combine(merger: Merger, output: _Output, threads: int) -> None:
     """Merge, correct, measure, write and show, in this order: whatever fails, nothing has been written."""
     screen, split, task = merger.screen, merger.recipe.split, merger.source.loaded
-    corrects = merger.correction.applies(screen, merger.source, task, has_batchnorm=merger.has_batchnorm)
-    merged, corrected = None, ""
-    if corrects or merger.recipe.method in NETWORK_METHODS:
+    found = Corrected(None)
+    if merger.corrector is not None or merger.recipe.method in NETWORK_METHODS:
         with screen.during("merging"):
             merged = merger.params()
-            if corrects and task is not None:
-                merged, corrected = merger.correction.apply(task, merged)
-    networks = _measure(merger, task, split, corrects=corrects) if task is not None and split is not None else {}
-    about = merger.about(corrected)
-    _write(merger, output, merged, about, threads)
+        found = merger.corrected(merged)
+    networks, classes = _measure(merger, task, split, found) if task and split is not None else ({}, None)
+    about = merger.about(found)
+    _write(merger, output, found.params, about, threads)
     screen.close()
     subject = merger.aligned.subject if merger.aligned else None
     if subject is not None:
         screen.line(subject.proof, "green" if subject.verification else "")
-    if merger.has_batchnorm:
-        screen.line(f"BatchNorm: {about['batchnorm']}")
+    if found.method:
+        screen.line(f"corrected: {'; '.join((found.method, *found.notes[:1]))}")
+    elif merger.has_batchnorm:
+        screen.line("BatchNorm: statistics kept, averages of the parents'")
     screen.table(network_table(f"Measured on {split}", networks))
+    if classes is not None:
+        parents = list(networks)[: len(merger.recipe.parents)]
+        screen.table(class_table(f"Accuracy class by class on {split}", classes, parents))
     for path in screen.written:
         screen.line(f"written: {path}")
     proof = {"verification": subject.to_json() if subject is not None else None}
-    screen.result(about | proof | {"split": split, "networks": networks_to_json(networks)})
+    counted = {} if classes is None else {"classes": classes.to_json()}
+    screen.result(about | proof | {"split": split, "networks": networks_to_json(networks)} | counted)
 
 
 def _write(
@@ -280,11 +331,13 @@ def _new_folder(path: Path) -> Iterator[None]:
             path.rmdir()
 
 
-def _measure(merger: Merger, task: Task, split: str, *, corrects: bool) -> dict[str, dict[str, float]]:
+def _measure(
+    merger: Merger, task: Task, split: str, result: Corrected
+) -> tuple[dict[str, dict[str, float]], ClassAccuracies | None]:
     """The networks by themselves and merged, with every control the task allows."""
     if not has_data(merger.screen, task, merger.source, split, "not evaluated"):
-        return {}
-    gauge = Gauge(merger.screen, task, split, merger.correction.samples)
+        return {}, None
+    gauge = Gauge(merger.screen, task, split, per_class=merger.recipe.per_class)
     models = [open_checkpoint(path) for path in merger.recipe.parents]
     for position, model in enumerate(models):
         letter = ascii_lowercase[position] if position < len(ascii_lowercase) else str(position + 1)
@@ -294,6 +347,9 @@ def _measure(merger: Merger, task: Task, split: str, *, corrects: bool) -> dict[
         name = "merged, aligned" if aligned else "merged as they are"
         params = merger.params(aligned=aligned)
         gauge.measure(name, params)
-        if corrects:
-            gauge.measure(f"{name}, BatchNorm re-estimated", params, reestimate=True)
-    return gauge.networks
+        if merger.corrector is not None:
+            last = aligned or not merger.aligned
+            found = result if last else merger.corrected(params, aligned=False)
+            if found.params is not None:
+                gauge.measure(f"{name}, {LABELS.get(found.method, found.method)}", found.params)
+    return gauge.networks, gauge.classes

@@ -51,7 +51,7 @@ SamplesOption = Annotated[
         "--samples",
         metavar="N",
         min=1,
-        help="Training samples to re-estimate BatchNorm's statistics from.",
+        help="Training samples to correct or re-estimate statistics from; their labels are not used.",
     ),
 ]
 PointsOption = Annotated[int, typer.Option("--points", metavar="N", min=3, help="Points on the line, ends included.")]
@@ -62,13 +62,6 @@ POINTS = 25
 """An odd number, so that one point is the average."""
 
 
-class BatchNorm(StrEnum):
-    """What happens to BatchNorm's running statistics."""
-
-    REESTIMATE = "reestimate"
-    KEEP = "keep"
-
-
 class PointStatistics(StrEnum):
     """What happens to statistics at a point between networks."""
 
@@ -77,11 +70,25 @@ class PointStatistics(StrEnum):
     REPAIR = "repair"
 
 
-BatchNormOption = Annotated[
-    BatchNorm | None,
+CORRECTIONS = (
+    "none",
+    "auto",
+    "batchnorm",
+    "rescale",
+    "repair",
+    "repair_closed",
+    "refit",
+    "refit_mixture",
+    "rescale_from_weights",
+    "calibrate_biases",
+)
+"""What can be done after averaging: the methods of `onebasin.correction`, which are not loaded for the help."""
+CorrectOption = Annotated[
+    str | None,
     typer.Option(
-        "--batchnorm",
-        help="BatchNorm's statistics: reestimate them on training data (as is done where there are both), or keep.",
+        "--correct",
+        metavar="HOW",
+        help=f"What to do after averaging: {', '.join(CORRECTIONS)}. Left out: batchnorm where there is any, and data.",
         show_default=False,
     ),
 ]

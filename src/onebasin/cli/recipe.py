@@ -8,8 +8,8 @@
     align: {symmetry: symmetry.json, matching: [b.json], match_method: best, verify: true}  # or false
     method: ties
     parameters: {weights: [1, 1], density: 0.5}  # of the method; see onebasin.merging
-    correction: {batchnorm: reestimate, samples: 5000}
-    evaluate: {split: test}                      # or false
+    correction: {method: refit, samples: 5000}      # see onebasin merge --help
+    evaluate: {split: test, per_class: true}               # or false
     seed: 0
     output: {path: merged, dtype: bfloat16, max_shard_size: 2GB}
 
@@ -79,6 +79,7 @@ class Recipe:
         parameters: of the method, as `onebasin.merge` takes them.
         correction: what is done after averaging, see `onebasin.cli.correction`.
         split: what the task's networks are measured on; None for no measurement.
+        per_class: whether they are measured class by class, too.
         seed: of everything random.
         output: the file or folder to write; None where it is still to be named.
         dtype: of the result; None for that of the first network.
@@ -94,6 +95,7 @@ class Recipe:
     parameters: Mapping[str, object] = field(default_factory=dict)
     correction: Mapping[str, object] = field(default_factory=dict)
     split: str | None = "test"
+    per_class: bool = False
     seed: int = 0
     output: Path | None = None
     dtype: str | None = None
@@ -123,7 +125,7 @@ class Recipe:
             "method": self.method,
             "parameters": dict(self.parameters) or None,
             "correction": dict(self.correction) or None,
-            "evaluate": False if self.split is None else {"split": self.split},
+            "evaluate": False if self.split is None else {"split": self.split, "per_class": self.per_class or None},
             "seed": self.seed,
             "output": {"path": seen(self.output), "dtype": self.dtype, "max_shard_size": self.max_shard_size},
         }
@@ -169,6 +171,7 @@ class Recipe:
             **cast("Any", {key: value for key, value in top.items() if key != "format"}),
             align=None if "off" in inner["align"] else Alignment.of(inner["align"]),
             split=None if "off" in inner["evaluate"] else cast("str", inner["evaluate"].get("split", "test")),
+            per_class=bool(inner["evaluate"].get("per_class", False)),
             output=cast("Path | None", output.get("path")),
             dtype=cast("str | None", output.get("dtype")),
             max_shard_size=cast("str | None", output.get("max_shard_size")),
@@ -200,7 +203,7 @@ SEARCH = {
     "max_sweeps": "number",
 }
 ALIGN = {"symmetry": "path", "matching": "paths", "verify": "flag", **SEARCH}
-EVALUATE = {"split": "text"}
+EVALUATE = {"split": "text", "per_class": "flag"}
 OUTPUT = {"path": "path", "dtype": "text", "max_shard_size": "text"}
 
 WORDS = {

@@ -57,7 +57,7 @@ def restore_batchnorm(
         write(model, networks.merged)
         used = reestimate_batchnorm(model, batches, evaluate, samples, progress=progress)
         changed = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    notes = (f"{used} samples" if used else "the model has no BatchNorm: nothing was changed",)
+    notes = (f"re-estimated on {used} samples" if used else "the model has no BatchNorm: nothing was changed",)
     return Correction(networks.merged | changed, "batchnorm", notes, time.perf_counter() - started)
 
 

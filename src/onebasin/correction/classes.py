@@ -1,14 +1,13 @@
 """Accuracy class by class: what each parent knew, and what of it the merged network lost."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from onebasin.checkpoint import Source, load_params
-from onebasin.correction.hosting import hosting, write
 from onebasin.errors import OptionError
+from onebasin.evaluation import Predict
 from onebasin.modes import in_mode
 
 
@@ -25,66 +24,64 @@ class ClassAccuracies:
     counts: tuple[int, ...]
     accuracies: Mapping[str, tuple[float, ...]]
 
-    def lost(self, label: str) -> tuple[float, ...]:
-        """How far a network is below the best of the others in every class, 0 to 1; negative where it is above.
+    def joined(self, other: "ClassAccuracies") -> "ClassAccuracies":
+        """These networks and others, measured on the same samples."""
+        return ClassAccuracies(self.counts, {**self.accuracies, **other.accuracies})
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON form; null stands for a class without samples."""
+        return {"counts": list(self.counts), "accuracies": {name: list(row) for name, row in self.accuracies.items()}}
+
+    def lost(self, label: str, others: Sequence[str] | None = None) -> tuple[float, ...]:
+        """How far a network is below the best of others in every class, 0 to 1; negative where it is above.
+
+        Args:
+            label: of the network.
+            others: labels of those it is compared with; None: all others.
 
         Raises:
             OptionError: if there is no network of this label, or no other one.
         """
-        others = [row for name, row in self.accuracies.items() if name != label]
-        if label not in self.accuracies or not others:
+        names = [name for name in self.accuracies if name != label] if others is None else others
+        rows = [self.accuracies[name] for name in names if name in self.accuracies]
+        if label not in self.accuracies or not rows:
             raise OptionError(
                 "label", expected=f"one of {', '.join(self.accuracies)}, and another network", found=repr(label),
                 remedy="pass the label of a network that was measured",
             )  # fmt: skip
-        best = [max(column) for column in zip(*others, strict=True)]
+        best = [max(column) for column in zip(*rows, strict=True)]
         return tuple(top - own for top, own in zip(best, self.accuracies[label], strict=True))
 
 
-def class_accuracies(
-    model: nn.Module, networks: Mapping[str, Source], batches: Iterable[tuple[Tensor, Tensor]]
-) -> ClassAccuracies:
+def class_accuracies(networks: Mapping[str, nn.Module], batches: Iterable[object], predict: Predict) -> ClassAccuracies:
     """Measure classifiers class by class.
 
     Args:
-        model: from inputs to logits `[n, classes]`; runs every network in eval mode, and is left as it was.
-        networks: by label, such as `"a"`, `"b"` and `"merged"`.
-        batches: inputs and labels, int64 `[n]`.
+        networks: by label, such as `"a"`, `"b"` and `"merged"`; they run in eval mode, and are left as they were.
+        batches: as `predict` takes them, the same ones for every network.
+        predict: runs a network on a batch and returns logits `[n, classes]` and labels, int64 `[n]`.
 
     Raises:
         OptionError: if there is no network or no sample.
     """
-    rows = {label: load_params(source) for label, source in networks.items()}
-    rows = {label: {name: tensor.detach().clone() for name, tensor in row.items()} for label, row in rows.items()}
-    right: dict[str, Tensor] = {}
-    counts = torch.zeros(0, dtype=torch.int64)
     data = list(batches)
-    if not rows or not data:
+    if not networks or not data:
         raise OptionError(
             "networks" if data else "batches", expected="at least one", found="none", remedy="pass what to measure"
         )
-    with hosting(model), in_mode(model, train=False), torch.no_grad():
-        for label, params in rows.items():
-            write(model, params)
-            hits, counts = _hits(model, data)
-            right[label] = hits
-    shares = {label: tuple((hits / counts).tolist()) for label, hits in right.items()}
+    shares: dict[str, tuple[float, ...]] = {}
+    counts = torch.zeros(0, dtype=torch.int64)
+    for label, model in networks.items():
+        with in_mode(model, train=False), torch.no_grad():
+            hits, counts = _hits(predict(model, batch) for batch in data)
+        shares[label] = tuple((hits / counts).tolist())
     return ClassAccuracies(tuple(counts.tolist()), shares)
 
 
-def _hits(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _hits(predictions: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Right answers and samples of every class, int64 `[classes]`."""
-    hits = counts = torch.zeros(0, dtype=torch.int64)
-    parameter = next(model.parameters(), None)
-    for inputs, labels in data:
-        given = inputs if parameter is None else inputs.to(parameter.device)
-        if parameter is not None and given.is_floating_point():
-            given = given.to(parameter.dtype)
-        logits = model(given).cpu()
-        classes = max(logits.shape[1], len(counts))
-        answers = labels.cpu()[logits.argmax(1) == labels.cpu()]
-        hits = torch.bincount(answers, minlength=classes) + torch.nn.functional.pad(hits, (0, classes - len(hits)))
-        counts = torch.bincount(labels.cpu(), minlength=classes) + torch.nn.functional.pad(
-            counts, (0, classes - len(counts))
-        )
-    return hits, counts
+    rows = [(logits.shape[1], logits.argmax(1).cpu(), labels.cpu()) for logits, labels in predictions]
+    classes = max(width for width, _, _ in rows)
+    answers, labels = torch.cat([row[1] for row in rows]), torch.cat([row[2] for row in rows])
+    hits = torch.bincount(labels[answers == labels], minlength=classes)
+    return hits, torch.bincount(labels, minlength=classes)

@@ -243,7 +243,7 @@ class _State:
         if not step.linear:
             gain = self._problem.objective(moved) - self._problem.objective(self.current)
         elif gain < _SURE * self._scale:
-            gain = sum(self._move(term, mode, index).gain() for term, mode in step.terms) + self._gain(index)
+            gain = sum(self._move(term, mode, index).gain for term, mode in step.terms) + self._gain(index)
         if gain <= _GAIN * self._scale:
             return False
         self._correct(step, index)
@@ -275,7 +275,7 @@ class _State:
             others = [(score, m.dims) for score, m in self._touching[id(term)] if id(score) not in own]
             worth = still >= 1 - _MOSTLY or any(score.value is not None for score, _ in others)
             move = self._move(term, mode, index) if step.linear and worth else None
-            gain += 0.0 if move is None else move.gain()
+            gain += 0.0 if move is None else move.gain
             self._known = self._known and move is not None
             for score, dims in others:
                 score.correct(move.change(dims) if move and score.value is not None else None)

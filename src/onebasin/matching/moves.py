@@ -22,15 +22,15 @@ class Move:
         term: the term.
         dims: the dimensions that number the slices.
         a: A's slices, `[k, rest...]`: the slices first, then all other dimensions in order.
-        old: B's slices that stand there, in aligned coordinates.
-        new: B's slices that come there.
+        difference: B's slices that come there less those that stand there, in aligned coordinates; at least float32.
+        gain: what the term gains, in float64.
     """
 
     term: Term
     dims: tuple[int, ...]
     a: Tensor
-    old: Tensor
-    new: Tensor
+    difference: Tensor
+    gain: float
 
     @classmethod
     def of(
@@ -51,22 +51,23 @@ class Move:
             current: what aligns B so far.
         """
         places = (index != torch.arange(len(index))).nonzero().reshape(-1)
-        a, comes = slices(term.a, mode.dims, places), index[places]
+        comes = index[places]
         if not term.apart(mode, groups):
             b = permute_part(term.b, term.part, groups, current.permutations)
-            return cls(term, mode.dims, a, slices(b, mode.dims, places), slices(b, mode.dims, comes))
-        # Only the slices are gathered and aligned, not the whole term.
-        given = torch.from_numpy(current.members(mode.group))
-        part = term.part.sliced(mode.dims, len(places))
-        old, new = (
-            permute_part(slices(term.b, mode.dims, given[where]), part, groups, current.permutations)
-            for where in (places, comes)
-        )
-        return cls(term, mode.dims, a, old, new)
-
-    def gain(self) -> float:
-        """What the term gains, in float64."""
-        return self.term.weight * (dot(self.a, self.new) - dot(self.a, self.old))
+            new, old = slices(b, mode.dims, comes), slices(b, mode.dims, places)
+            del b
+        else:
+            # Only the slices are gathered and aligned, not the whole term.
+            given = torch.from_numpy(current.members(mode.group))
+            part = term.part.sliced(mode.dims, len(places))
+            new, old = (
+                permute_part(slices(term.b, mode.dims, given[where]), part, groups, current.permutations)
+                for where in (comes, places)
+            )
+        a = slices(term.a, mode.dims, places)
+        gain = term.weight * (dot(a, new) - dot(a, old))
+        difference = (new if new.dtype == torch.float64 else new.float()).sub_(old)
+        return cls(term, mode.dims, a, difference, gain)
 
     def change(self, dims: Sequence[int]) -> Tensor | None:
         """How the scores of other dimensions change; None where they are not apart from these."""
@@ -74,9 +75,7 @@ class Move:
             return None
         rest = [dim for dim in range(self.term.a.ndim) if dim not in self.dims]
         where = [1 + rest.index(dim) for dim in dims]
-        dtype = torch.float64 if self.a.dtype == torch.float64 else torch.float32
-        difference = self.new.to(dtype) - self.old.to(dtype)
-        return inner_products(self.a.to(dtype), difference, where).mul_(self.term.weight)
+        return inner_products(self.a.to(self.difference.dtype), self.difference, where).mul_(self.term.weight)
 
 
 def slices(tensor: Tensor, dims: tuple[int, ...], places: Tensor) -> Tensor:

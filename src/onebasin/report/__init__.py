@@ -11,6 +11,7 @@ from onebasin.report.paths import NAIVE as NAIVE
 from onebasin.report.paths import Paths as Paths
 from onebasin.report.table import Table as Table
 from onebasin.report.tables import barrier_table as barrier_table
+from onebasin.report.tables import class_table as class_table
 from onebasin.report.tables import matching_table as matching_table
 from onebasin.report.tables import network_table as network_table
 from onebasin.report.tables import pin_table as pin_table
@@ -24,6 +25,7 @@ __all__ = [
     "Paths",
     "Table",
     "barrier_table",
+    "class_table",
     "headline",
     "matching_table",
     "network_table",

@@ -1,12 +1,15 @@
 """The tables of symmetries, matchings, networks and paths."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from string import ascii_lowercase
 
 import numpy as np
 
 from onebasin.connectivity import PathProfile
 from onebasin.connectivity.path import BASELINES
+from onebasin.correction import ClassAccuracies
 from onebasin.layout import AxisGroup
 from onebasin.report.paths import Paths
 from onebasin.report.table import Table, listed, loss_text, percent, points
@@ -104,6 +107,31 @@ def network_table(title: str, networks: Networks) -> Table:
         for name, sums in networks.items()
     ]
     return Table(title, columns, tuple(rows), frozenset({"accuracy", "loss"}))
+
+
+def class_table(title: str, classes: ClassAccuracies, parents: Sequence[str]) -> Table:
+    """Accuracy class by class: of the parents, by letters, of the last network measured, and what that one lost.
+
+    Args:
+        title: of the table.
+        classes: what was measured.
+        parents: labels of the networks that the last one was made of.
+    """
+    last = list(classes.accuracies)[-1]
+    letters = [ascii_lowercase[k] if k < len(ascii_lowercase) else str(k + 1) for k in range(len(parents))]
+    columns = ("class", "samples", *letters, "merged", "lost to the best")
+    shown = [classes.accuracies[label] for label in (*parents, last)]
+    lost = classes.lost(last, parents)
+    rows = [
+        (
+            str(number),
+            str(count),
+            *("-" if math.isnan(row[number]) else percent(row[number]) for row in shown),
+            "-" if math.isnan(lost[number]) else points(lost[number]),
+        )
+        for number, count in enumerate(classes.counts)
+    ]
+    return Table(title, columns, tuple(rows), frozenset(columns[1:]))
 
 
 BARRIERS = {"linear": "above the line", "mean": "above the mean", "worst": "above the worse"}
