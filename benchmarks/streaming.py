@@ -3,6 +3,7 @@
     python benchmarks/streaming.py [--shards 1 10] [--mergekit PATH/TO/mergekit-yaml] [--repeats 2]
     python benchmarks/streaming.py --large 10            one merger of checkpoints of 10 GB, which take no disk
     python benchmarks/streaming.py --kills 50            kill -9 at random moments, then the same command
+    python benchmarks/streaming.py --match 2 6 12        match a reordered copy: memory beside the size of the files
     python benchmarks/streaming.py --mutations 2000      damaged files: read, or refused in one line
 
 The checkpoints are bfloat16 of about 1 GB: hidden size 1024, 24 layers, intermediate size 4608, vocabulary 32000. All
@@ -30,6 +31,7 @@ from typing import NamedTuple
 
 import torch
 
+import onebasin as ob
 from onebasin.checkpoint import save_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -179,6 +181,32 @@ def large(folder: Path, gigabytes: float) -> None:
         clear(folder / "out")
 
 
+def matched(folder: Path, layers: int) -> None:
+    """Match a checkpoint with a reordered copy, both read from disk: memory must not grow with their size."""
+    groups = [ob.AxisGroup("stream", HIDDEN), *(ob.AxisGroup(f"units{k}", INTERMEDIATE) for k in range(layers))]
+    layouts = {}
+    for name, shape in shapes(layers).items():
+        units = f"units{name.split('.')[2]}" if ".layers." in name else ""
+        axes = [units if size == INTERMEDIATE else "stream" if size == HIDDEN else str(size) for size in shape]
+        if "self_attn" in name:  # heads stay where they are
+            axes = ["stream", str(HIDDEN)] if name.endswith("o_proj.weight") else [str(HIDDEN), "stream"]
+        layouts[name] = tuple(ob.AxisLayout.parse(axis) for axis in axes)
+    symmetry = ob.Symmetry({group.name: group for group in groups}, layouts)
+    symmetry.save(folder / "symmetry.json")
+    generator = torch.Generator().manual_seed(0)
+    a = {n: torch.randn(s, generator=generator).mul_(0.02).bfloat16() for n, s in shapes(layers).items()}
+    save_checkpoint(a, folder / "a.safetensors")
+    save_checkpoint(symmetry.random(1).apply(a), folder / "b.safetensors")
+    del a
+    files = [folder / "a.safetensors", folder / "b.safetensors"]
+    rest = ["--symmetry", folder / "symmetry.json", "--match-method", "weight", "--out", folder / "m.json", "--json"]
+    cost = measure([*ONEBASIN, "match", *files, *rest])
+    found = ob.Matching.load(folder / "m.json")
+    gigabytes = sum(file.stat().st_size for file in files) / 1e9
+    figures = f"{cost.seconds:.1f} CPU s, {cost.wall:.1f} s, {cost.megabytes:.0f} MB anonymous, {found.share:.1%}"
+    print(f"match, {layers} layers, {gigabytes:.2f} GB in two files: {figures} of the upper bound", flush=True)
+
+
 def digests(folder: Path) -> dict[str, str]:
     """What is in the files of a folder, hidden ones left out."""
     files = [path for path in folder.glob("*") if not path.name.startswith(".")] if folder.exists() else []
@@ -246,6 +274,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where there is room; a temporary folder if left out")
     parser.add_argument("--large", type=float, metavar="GB")
+    parser.add_argument("--match", type=int, nargs="*", default=[], metavar="LAYERS")
     parser.add_argument("--kills", type=int, metavar="N")
     parser.add_argument("--mutations", type=int, metavar="N")
     options = parser.parse_args()
@@ -255,6 +284,10 @@ def main() -> None:
             if wanted:
                 job(folder, wanted)
                 return
+        for layers in options.match:
+            matched(folder, layers)
+        if options.match:
+            return
         for shards in options.shards:
             compare(folder, shards, options.mergekit, options.repeats)
 

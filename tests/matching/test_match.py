@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from matching.networks import NETWORKS, TRANSFORMER
 from onebasin import AxisGroup, Matching, Permutation, Progress, Status, Symmetry, match, save_checkpoint
 from onebasin.errors import MismatchError
-from onebasin.matching import METHODS
+from onebasin.matching import METHODS, ascent
 from strategies import SEEDS, normal, same, score, symmetries, written
 
 State = dict[str, Tensor]
@@ -363,3 +363,16 @@ def test_all_sources_are_equal(kind: str, tmp_path: Path) -> None:
     before = models[1](x)
     models[1].load_state_dict(found.apply(models[1]))
     torch.testing.assert_close(models[1](x), before, rtol=1e-12, atol=1e-12)
+
+
+@each_network
+def test_scores_may_be_forgotten(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory allows no score to be kept between visits, the search takes the same steps."""
+    s = NETWORKS[network]
+    a, b = normal(s, 1, torch.float64), normal(s, 2, torch.float64)
+    expected = match(a, b, s, "weight")
+    monkeypatch.setattr(ascent, "_KEPT", 0)
+    found = match(a, b, s, "weight")
+
+    assert found.permutations == expected.permutations
+    assert found.objective == pytest.approx(expected.objective)

@@ -39,6 +39,10 @@ _CORRECTIONS = 32
 """So many terms are corrected before a score is computed anew: float32 sums drift."""
 
 
+_KEPT = 1 << 28
+"""Bytes of scores that are kept between visits; of a network with many large groups the rest is computed anew."""
+
+
 def ascend(
     problem: Problem, start: Matching, seed: int, max_sweeps: int, progress: Report = silent, stage: str = "matching"
 ) -> Matching:
@@ -162,6 +166,7 @@ class _State:
             for score in step.scores.values():
                 for term, mode in score.terms:
                     self._touching[id(term)].append((score, mode))
+        self._visited: dict[int, _Score] = {}
         self._scale = problem.ceiling
         self.objective, self._known = (problem.given, True) if start.is_identity else (0.0, False)
         self.measure()
@@ -209,10 +214,20 @@ class _State:
         step.keep(found, improved=improved)
         for score in step.scores.values():
             score.settled = step.linear or not improved
+            self._visited[id(score)] = self._visited.pop(id(score), score)
+        self._forget()
         times.append(time.perf_counter())
         for part, begin, end in zip(self.seconds, times, times[1:], strict=False):
             self.seconds[part] += end - begin
         return improved
+
+    def _forget(self) -> None:
+        """Let go of the scores that were not visited for the longest time, where all together take too much memory."""
+        kept = 0
+        for score in reversed(self._visited.values()):
+            kept += 0 if score.value is None else score.value.nbytes
+            if kept > _KEPT:
+                score.value = None
 
     def _compute(self, score: _Score) -> None:
         """Compute a score from scratch: columns as B was given where possible, since reordering them is cheaper."""
