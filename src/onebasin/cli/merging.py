@@ -312,6 +312,7 @@ def _write(
             screen.wrote(*save_checkpoint(merged, output.path, **packed))
         else:
             plan, report = merger.plan(), screen.progress
+            screen.resumes = "what is finished is kept, the same command goes on with it"
             screen.wrote(*write_merged(plan, output.path, **packed, threads=threads, progress=report))
     beside = first.path.parent
     if output.folder and (beside / "config.json").exists():

@@ -42,6 +42,7 @@ class Screen:
     Attributes:
         status: the exit status so far.
         written: files written so far.
+        resumes: how to go on where the work is interrupted, if that is possible.
     """
 
     def __init__(self, *, as_json: bool) -> None:
@@ -54,6 +55,7 @@ class Screen:
         self._notes: list[str] = []
         self.status = 0
         self.written: list[Path] = []
+        self.resumes = ""
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line of the result for people."""
@@ -199,7 +201,8 @@ def session(*, as_json: bool, threads: int | None = None, task: str | None = Non
     except KeyboardInterrupt:
         screen.close()
         names = ", ".join(map(str, screen.written))
-        screen.refuse(f"interrupted; written so far: {names}" if names else "interrupted; nothing was written")
+        found = f"written so far: {names}" if names else "nothing was written"
+        screen.refuse("; ".join(["interrupted", found, *([screen.resumes] if screen.resumes else [])]))
     except Exception as error:
         screen.close()
         line = _of_the_task(error, task)
