@@ -26,6 +26,7 @@ COMMANDS = {
     "match": "Reorder the units of B so that it matches A.",
     "merge": "Align networks to the first and merge them into one.",
     "path": "Measure loss and error on the line between two networks.",
+    "reproduce": "Repeat claims of the literature.",
     "run": "Merge networks as a recipe says.",
 }
 """Every command with the first line of its help. A command is the function of that name in the module of that name,
