@@ -107,9 +107,22 @@ class FeatureLinearity:
                 found="something else",
                 remedy="pass a file that FeatureLinearity.save wrote",
             )
-        columns = [tuple(math.nan if value is None else float(value) for value in data[name]) for name in COLUMNS]
-        weights = tuple(map(float, data["weights"]))
-        return cls(tuple(data["layers"]), weights, *columns, data["samples"], data["batchnorm"], bool(data["complete"]))
+        defect, spread, coefficient, relative, baseline, baseline_spread = (
+            tuple(math.nan if value is None else float(value) for value in data[name]) for name in COLUMNS
+        )
+        return cls(
+            tuple(data["layers"]),
+            tuple(map(float, data["weights"])),
+            defect,
+            spread,
+            coefficient,
+            relative,
+            baseline,
+            baseline_spread,
+            data["samples"],
+            data["batchnorm"],
+            data["complete"],
+        )
 
 
 def _is_table(data: Mapping[str, object]) -> bool:
