@@ -53,26 +53,15 @@ def commutativity(
         MismatchError: if a network does not fit the model.
     """
     span, chosen = spanned(model, networks, weights)
-    modules = dict(model.named_modules())
-    owner = {id(parameter): name for name, parameter in model.named_parameters()}
-    linear = [n for n, m in modules.items() if isinstance(m, nn.Linear | _ConvNd) and id(m.weight) in owner]
-    for layer in layers or ():
-        if layer not in linear:
-            raise OptionError(
-                f"layer {layer}",
-                expected="a linear or convolutional layer",
-                found=type(modules[layer]).__name__ if layer in modules else "none",
-                remedy=f"choose among {', '.join(linear)}" if linear else "pass another model",
-            )
-    names = linear if layers is None else list(layers)
+    modules, owner = _linear_layers(model, layers)
     pairs = list(itertools.combinations(range(len(span)), 2))
     sums: dict[str, list[float]] = {}
     samples_of: dict[str, int] = {}
-    with reading(span, evaluation, names) as reader, torch.no_grad():
+    with reading(span, evaluation, list(modules)) as reader, torch.no_grad():
         states = states_of(span, vertices(len(span)), evaluation)
         for layer, taken, count in reader.stream(states, samples):
             module = modules[module_of(layer)]
-            name = owner[id(module.weight)]
+            name = owner[module_of(layer)]
             kept = sums.setdefault(layer, [0.0] * (2 + 2 * len(pairs)))
             for k, square in enumerate(_commutators(module, [state[name] for state in states], taken, chosen)):
                 kept[k] += square
@@ -84,6 +73,22 @@ def commutativity(
         "defect": tuple(ratio(row[0], row[1]) for row in sums.values()),
     }
     return LayerFigures(tuple(sums), found, max(samples_of.values()))
+
+
+def _linear_layers(model: nn.Module, layers: Sequence[str] | None) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Linear and convolutional layers by name, those named or all, and the name of each one's weight in a span."""
+    owner = {id(parameter): name for name, parameter in model.named_parameters()}
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | _ConvNd) and id(m.weight) in owner}
+    for layer in layers or ():
+        if layer not in linear:
+            raise OptionError(
+                f"layer {layer}",
+                expected="a linear or convolutional layer",
+                found="another one or none",
+                remedy="leave `layers` out for all of them",
+            )
+    chosen = linear if layers is None else {name: linear[name] for name in layers}
+    return dict(chosen), {name: owner[id(module.weight)] for name, module in chosen.items()}
 
 
 def _commutators(

@@ -68,7 +68,7 @@ def cyclic(
         momentum: of SGD.
         weight_decay: of SGD.
         seed: of what the model draws while it trains.
-        progress: called after every pass.
+        progress: called after every cycle.
 
     Returns:
         the snapshots; interrupted with Ctrl-C, those of the cycles finished by then.
@@ -89,19 +89,14 @@ def cyclic(
     with suppress(KeyboardInterrupt), in_mode(trained, train=True):
         for cycle in range(cycles):
             optimizer = torch.optim.SGD(trained.parameters(), rates[1], momentum, weight_decay=weight_decay)
-            total: list[float] = []
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed + cycle)
-                for epoch in range(epochs):
-                    for batch in data():
-                        optimizer.param_groups[0]["lr"] = _rate((len(total) + 0.5) / steps, rates)
-                        total.append(_step(trained, batch, evaluate, optimizer))
-                    done = cycle * epochs + epoch + 1
-                    progress(Progress("cycles", done, cycles * epochs, f"loss {sum(total) / len(total):.4g}"))
+                passes = (data() for _ in range(epochs))
+                losses.append(_cycle(trained, passes, evaluate, optimizer, steps, rates))
             snapshots.append({name: tensor.clone() for name, tensor in trained.state_dict().items()})
-            losses.append(sum(total) / len(total))
+            progress(Progress("cycles", cycle + 1, cycles, f"loss {losses[-1]:.4g}"))
         complete = True
-    return Cycles(tuple(snapshots), tuple(losses), complete, time.perf_counter() - begun)
+    return Cycles(tuple(snapshots), tuple(losses[: len(snapshots)]), complete, time.perf_counter() - begun)
 
 
 def snapshot_average(model: nn.Module, snapshots: Sequence[Source], evaluation: Evaluation) -> dict[str, Tensor]:
@@ -143,6 +138,23 @@ def _rate(done: float, rates: tuple[float, float]) -> float:
     """The learning rate after a share of a cycle."""
     high, low = rates
     return low + (high - low) * (1 - abs(2 * done - 1))
+
+
+def _cycle(
+    model: nn.Module,
+    passes: Iterable[Iterable[object]],
+    evaluate: Evaluate,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    rates: tuple[float, float],
+) -> float:
+    """The mean loss of one cycle of so many steps."""
+    losses: list[float] = []
+    for batches in passes:
+        for batch in batches:
+            optimizer.param_groups[0]["lr"] = _rate((len(losses) + 0.5) / steps, rates)
+            losses.append(_step(model, batch, evaluate, optimizer))
+    return sum(losses) / len(losses)
 
 
 def _step(model: nn.Module, batch: object, evaluate: Evaluate, optimizer: torch.optim.Optimizer) -> float:

@@ -104,8 +104,8 @@ class EnsembleTable:
         """What the table says about the null, in sentences."""
         lines = ["Simplex points do not beat the vertices at equal forwards."] if self.null_holds else []
         lines += [
-            f"Simplex points beat the vertices at {row.forwards} forward{'s' if row.forwards > 1 else ''} in {row.measure}: "
-            f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}]."
+            f"Simplex points beat the vertices at {row.forwards} forward{'s' if row.forwards > 1 else ''} "
+            f"in {row.measure}: {row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}]."
             for row in self.comparisons
             if row.high < 0
         ]
