@@ -142,7 +142,7 @@ def test_rows_of_the_table() -> None:
         ("barycentre", 1, 1),
         *[("simplex points", forwards, 8 // forwards) for forwards in (1, 2, 4, 8)],
         ("spread points", 4, 1),
-        ("barycentre, unaligned", 1, 1),
+        ("unaligned barycentre", 1, 1),
         *[("snapshots", forwards, 1) for forwards in (1, 2, 3)],
         ("one", 1, 1),
     ]
@@ -166,7 +166,7 @@ def test_rows_are_scores_of_their_networks() -> None:
         assert getattr(found["vertices", 2], what) == pytest.approx(np.mean([getattr(p.scores, what) for p in pairs]))
     for name, members in (
         ("barycentre", [merge(vertices)]),
-        ("barycentre, unaligned", [merge(given)]),
+        ("unaligned barycentre", [merge(given)]),
         ("given", given),
     ):
         row, expected = found[name, len(members)], score_ensemble(network(), members, plan)
@@ -324,7 +324,6 @@ def test_cycles_can_be_taken_up_again() -> None:
 
 def test_interrupted_cycles_keep_snapshots() -> None:
     """Ctrl-C in the second cycle leaves the first one's snapshot."""
-
     calls = []
 
     def stop(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

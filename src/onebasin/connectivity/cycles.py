@@ -84,8 +84,7 @@ def cyclic(
     trained = copy.deepcopy(model)
     trained.load_state_dict({**trained.state_dict(), **fitting(model, start, "start")})
     snapshots: list[dict[str, Tensor]] = []
-    losses: list[float] = []
-    complete = False
+    losses, complete = list[float](), False
     with suppress(KeyboardInterrupt), in_mode(trained, train=True):
         for cycle in range(cycles):
             optimizer = torch.optim.SGD(trained.parameters(), rates[1], momentum, weight_decay=weight_decay)

@@ -25,7 +25,7 @@ from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-ensembles/1"
 SINGLE, BEST, VERTICES, BARYCENTRE = "single, mean", "single, best", "vertices", "barycentre"
-SIMPLEX, SPREAD, UNALIGNED = "simplex points", "spread points", "barycentre, unaligned"
+SIMPLEX, SPREAD, UNALIGNED = "simplex points", "spread points", "unaligned barycentre"
 BUDGETS = (1, 2, 4, 8)
 _MOST_SUBSETS = 20
 _MOST = 0.5
