@@ -14,7 +14,8 @@ from onebasin.connectivity import EnsembleTable, cyclic, ensemble_table, score_e
 from onebasin.connectivity.comparison import compare, recovered
 from onebasin.connectivity.cycles import _rate
 from onebasin.connectivity.ensemble import Ensemble, Predictions, mean_log_probabilities
-from onebasin.connectivity.ensemble_table import EnsembleRow, _equivalent
+from onebasin.connectivity.ensemble_rows import _equivalent
+from onebasin.connectivity.ensemble_table import EnsembleRow
 
 State = dict[str, Tensor]
 Batch = tuple[Tensor, Tensor]
@@ -142,7 +143,7 @@ def test_rows_of_the_table() -> None:
         ("barycentre", 1, 1),
         *[("simplex points", forwards, 8 // forwards) for forwards in (1, 2, 4, 8)],
         ("spread points", 4, 1),
-        ("unaligned barycentre", 1, 1),
+        ("naive barycentre", 1, 1),
         *[("snapshots", forwards, 1) for forwards in (1, 2, 3)],
         ("one", 1, 1),
     ]
@@ -166,7 +167,7 @@ def test_rows_are_scores_of_their_networks() -> None:
         assert getattr(found["vertices", 2], what) == pytest.approx(np.mean([getattr(p.scores, what) for p in pairs]))
     for name, members in (
         ("barycentre", [merge(vertices)]),
-        ("unaligned barycentre", [merge(given)]),
+        ("naive barycentre", [merge(given)]),
         ("given", given),
     ):
         row, expected = found[name, len(members)], score_ensemble(network(), members, plan)

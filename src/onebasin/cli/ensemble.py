@@ -22,7 +22,6 @@ from onebasin.cli.options import (
     MatchingsOption,
     PointStatistics,
     PointStatisticsOption,
-    SamplesOption,
     SeedOption,
     SplitOption,
     SymmetryOption,
@@ -68,8 +67,13 @@ PassesOption = Annotated[
 CalibrationOption = Annotated[
     str,
     typer.Option(
-        "--calibration", metavar="SPLIT", help="Temperatures are fitted on this split, which no network should know."
+        "--calibration",
+        metavar="SPLIT",
+        help="Temperatures, and BatchNorm's statistics, come from this split, which no network should know.",
     ),
+]
+HeldOutOption = Annotated[
+    int, typer.Option("--samples", metavar="N", min=1, help="Samples of the calibration split to use.")
 ]
 OutOption = Annotated[
     Path | None,
@@ -94,7 +98,7 @@ def ensemble(
     split: SplitOption = "test",
     calibration: CalibrationOption = "val",
     batchnorm: PointStatisticsOption = None,
-    samples: SamplesOption = SAMPLES,
+    samples: HeldOutOption = SAMPLES,
     out: OutOption = None,
     proving: VerifyOption = True,
     seed: SeedOption = 0,
@@ -231,9 +235,8 @@ def _finish(
         screen.line(found.subject.proof, "green" if found.subject.verification else "")
     for sentence in table.statement():
         screen.line(sentence, "bold")
-    screen.line(
-        f"T: at the temperature fitted on {about['calibration']}; DEE: as many independent networks do the same"
-    )
+    screen.line("F: networks run on every sample; differ: % of samples on which two of them disagree")
+    screen.line(f"T: at the temperature fitted on {about['calibration']}; DEE: so many of the networks do the same")
     screen.line()
     screen.table(_table(table, f"{about['task']}, {table.count:,} samples of {about['split']}"))
     for file in screen.written:

@@ -92,7 +92,8 @@ def features(
     """Measure how linear the features of every layer are.
 
     Features of an average are compared with the average of features: layerwise linear feature connectivity for networks
-    of one task, cross-task linearity for fine-tunes of one parent. Networks are compared as they are, and with their units reordered to match A.
+    of one task, cross-task linearity for fine-tunes of one parent. Networks are taken as they are, and with their units
+    reordered to match A.
 
     \b
     Examples:

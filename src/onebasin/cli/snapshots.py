@@ -32,6 +32,7 @@ class Training:
         low: the lower one.
         batch_size: samples a step, where the task's batches can be taken apart.
         seed: of their order.
+        weight_decay: of SGD, as Garipov et al. have it; without it a network that fits its data hardly moves.
     """
 
     count: int
@@ -40,6 +41,7 @@ class Training:
     low: float
     batch_size: int
     seed: int
+    weight_decay: float = 5e-4
 
 
 def snapshots(
@@ -91,6 +93,7 @@ def _trained(
         cycles=1,
         epochs=training.epochs,
         rates=(training.high, training.low),
+        weight_decay=training.weight_decay,
         seed=training.seed + cycle,
         progress=screen.stage(f"cycle {cycle + 1} of {training.count}"),
     )

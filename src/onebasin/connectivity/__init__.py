@@ -5,8 +5,8 @@ from onebasin.connectivity.conditions import weak_additivity as weak_additivity
 from onebasin.connectivity.cycles import cyclic as cyclic
 from onebasin.connectivity.cycles import snapshot_average as snapshot_average
 from onebasin.connectivity.ensemble import score_ensemble as score_ensemble
+from onebasin.connectivity.ensemble_rows import ensemble_table as ensemble_table
 from onebasin.connectivity.ensemble_table import EnsembleTable as EnsembleTable
-from onebasin.connectivity.ensemble_table import ensemble_table as ensemble_table
 from onebasin.connectivity.linearity import FeatureLinearity as FeatureLinearity
 from onebasin.connectivity.linearity import feature_linearity as feature_linearity
 from onebasin.connectivity.path import PathProfile as PathProfile
