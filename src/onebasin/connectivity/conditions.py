@@ -57,7 +57,7 @@ def commutativity(
     pairs = list(itertools.combinations(range(len(span)), 2))
     sums: dict[str, list[float]] = {}
     samples_of: dict[str, int] = {}
-    with reading(span, evaluation, list(modules)) as reader, torch.no_grad():
+    with reading(span, evaluation, list(modules), inputs=True) as reader, torch.no_grad():
         states = states_of(span, vertices(len(span)), evaluation)
         for layer, taken, count in reader.stream(states, samples):
             module = modules[module_of(layer)]
@@ -167,7 +167,7 @@ def weak_additivity(
     names = [name for name, module in modules.items() if _is_activation(module)] if layers is None else list(layers)
     tallies: dict[str, Tally] = {}
     counts: dict[str, int] = {}
-    with reading(span, evaluation, names) as reader, torch.no_grad():
+    with reading(span, evaluation, names, inputs=True) as reader, torch.no_grad():
         states = states_of(span, vertices(len(span)), evaluation)
         for layer, taken, count in reader.stream(states, samples):
             given = [one.inputs for one in taken if one.inputs is not None]

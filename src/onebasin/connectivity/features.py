@@ -13,7 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from onebasin.connectivity.measure import MEMORY, State, reestimate, state_at
 from onebasin.connectivity.span import Span
 from onebasin.errors import OptionError
-from onebasin.evaluation import Evaluation, Params, Runner, required
+from onebasin.evaluation import Evaluation, Params, Runner
 from onebasin.modes import in_mode
 
 REPEATS = (nn.Identity, nn.Flatten, nn.Unflatten, _DropoutNd)
@@ -78,32 +78,38 @@ def states_of(span: Span, points: Sequence[Sequence[float]], evaluation: Evaluat
 
 
 @contextmanager
-def hooked(model: nn.Module, names: Collection[str], hook: Hook) -> Iterator[None]:
+def hooked(model: nn.Module, names: Collection[str], hook: Hook, *, inputs: bool = False) -> Iterator[None]:
     """Run a block with a hook after each run of some layers; a second run of a layer is called `name#2`.
 
-    Inputs are those before the layer ran, also where it writes to them.
+    Args:
+        model: has the layers.
+        names: of modules.
+        hook: called after each run.
+        inputs: whether to give it copies of the inputs, as they were before the layer ran and perhaps wrote to them;
+            otherwise it gets none.
     """
     modules = dict(model.named_modules())
     runs: Counter[str] = Counter()
-    inputs: dict[str, tuple[object, ...]] = {}
+    given: dict[str, tuple[object, ...]] = {}
 
     def before(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
-        def keep(_: nn.Module, given: tuple[object, ...]) -> None:
-            inputs[name] = tuple(part.clone() if isinstance(part, Tensor) else part for part in given)
+        def keep(_: nn.Module, parts: tuple[object, ...]) -> None:
+            given[name] = tuple(part.clone() if isinstance(part, Tensor) else part for part in parts)
 
         return keep
 
     def after(name: str) -> Callable[[nn.Module, tuple[object, ...], object], object]:
         def tell(_: nn.Module, __: tuple[object, ...], output: object) -> object:
             runs[name] += 1
-            return hook(name if runs[name] == 1 else f"{name}#{runs[name]}", inputs.pop(name), output)
+            return hook(name if runs[name] == 1 else f"{name}#{runs[name]}", given.pop(name, ()), output)
 
         return tell
 
     handles = []
     try:
         for name in names:
-            handles.append(modules[name].register_forward_pre_hook(before(name)))
+            if inputs:
+                handles.append(modules[name].register_forward_pre_hook(before(name)))
             handles.append(modules[name].register_forward_hook(after(name)))
         yield
     finally:
@@ -132,13 +138,16 @@ class Reader:
         runner: of the model.
         evaluation: what runs a network on a batch.
         layers: names of modules; None takes `feature_layers`.
+        inputs: whether to read what layers take, too.
 
     Raises:
         OptionError: if the model has no module of a name.
     """
 
-    def __init__(self, runner: Runner, evaluation: Evaluation, layers: Sequence[str] | None = None) -> None:
-        self.runner, self.evaluation = runner, evaluation
+    def __init__(
+        self, runner: Runner, evaluation: Evaluation, layers: Sequence[str] | None, *, inputs: bool = False
+    ) -> None:
+        self.runner, self.evaluation, self.inputs = runner, evaluation, inputs
         known = dict(runner.model.named_modules())
         for layer in layers or ():
             if layer not in known:
@@ -147,13 +156,13 @@ class Reader:
                 )
         self.names = feature_layers(runner.model) if layers is None else tuple(layers)
 
-    def read(self, params: Params, batch: object, layers: Collection[str]) -> dict[str, Taken]:
-        """What these layers took and gave while a network ran on a batch; copies.
+    def read(self, params: Params, batch: object, layers: Collection[str]) -> tuple[dict[str, Taken], int]:
+        """What these layers took and gave while a network ran on a batch, copied; and the samples of the batch.
 
         Args:
             params: of the network.
             batch: passed on.
-            layers: as `layers` of `plan` names them.
+            layers: as `plan` names them.
         """
         found: dict[str, Taken] = {}
 
@@ -162,9 +171,11 @@ class Reader:
             if layer in layers and feature is not None:
                 found[layer] = Taken(first_tensor(inputs), feature.clone())
 
-        with hooked(self.runner.model, {module_of(layer) for layer in layers}, keep), torch.no_grad():
-            self.runner.call(self.evaluation.evaluate, params, batch)
-        return found
+        return found, self._run(params, batch, {module_of(layer) for layer in layers}, keep)
+
+    def _run(self, params: Params, batch: object, names: Collection[str], hook: Hook) -> int:
+        with hooked(self.runner.model, names, hook, inputs=self.inputs), torch.no_grad():
+            return int(self.runner.sums(self.evaluation.evaluate, params, batch)["count"])
 
     def plan(self, params: Params, batch: object, networks: int) -> list[list[str]]:
         """The layers that give features, in the order they run, in parts whose features fit in memory together.
@@ -179,8 +190,7 @@ class Reader:
             if feature is not None:
                 sizes[layer] = networks * sum(t.numel() * t.element_size() for t in (feature, given) if t is not None)
 
-        with hooked(self.runner.model, self.names, note), torch.no_grad():
-            self.runner.call(self.evaluation.evaluate, params, batch)
+        self._run(params, batch, self.names, note)
         if not sizes:
             raise OptionError(
                 "layers", expected="layers that give tensors", found="none that ran", remedy="name other modules"
@@ -215,10 +225,10 @@ class Reader:
         seen, parts = 0, None
         for batch in self.evaluation.data():
             parts = parts or self.plan(states[0], batch, len(states))
-            with torch.no_grad():
-                count = int(required(self.runner.call(self.evaluation.evaluate, states[0], batch))["count"])
+            count = 0
             for part in parts:
-                rows = [self.read(state, batch, part) for state in states]
+                rows, counts = zip(*(self.read(state, batch, part) for state in states), strict=True)
+                count = counts[0]
                 for layer in part:
                     if all(layer in row for row in rows):
                         yield layer, [row[layer] for row in rows], count
@@ -230,10 +240,12 @@ class Reader:
 
 
 @contextmanager
-def reading(span: Span, evaluation: Evaluation, layers: Sequence[str] | None) -> Iterator[Reader]:
+def reading(
+    span: Span, evaluation: Evaluation, layers: Sequence[str] | None, *, inputs: bool = False
+) -> Iterator[Reader]:
     """A reader for a block, with the model in eval mode."""
     with in_mode(span.model, train=False):
-        yield Reader(span.runner, evaluation, layers)
+        yield Reader(span.runner, evaluation, layers, inputs=inputs)
 
 
 def as_rows(feature: Tensor) -> Tensor:

@@ -155,7 +155,7 @@ def feature_linearity(
 ) -> FeatureLinearity:
     """Compare the features of a weighted sum of networks with the weighted sum of their features.
 
-    Figures are added up batch by batch: nothing grows with the data.
+    Figures are added up batch by batch: nothing grows with the data. Axis 0 of features counts samples.
 
     Args:
         model: of the architecture of the networks; left as it is.

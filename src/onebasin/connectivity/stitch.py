@@ -115,7 +115,7 @@ def _stitched(
         parts = parts or reader.plan(states[0], batch, len(states))
         _run(reader, states[1], batch, {}, totals[""])
         for part in parts:
-            features = [reader.read(state, batch, part) for state in states]
+            features = [reader.read(state, batch, part)[0] for state in states]
             for layer in (name for name in part if all(name in row for row in features)):
                 given, own = (row[layer].output for row in features)
                 injected = given if share == 1 else share * given + (1 - share) * own
