@@ -28,7 +28,7 @@ from onebasin.connectivity import (
     weak_additivity,
 )
 from onebasin.connectivity.conditions import weight_covariance
-from onebasin.connectivity.features import cosine_distances, feature_layers
+from onebasin.connectivity.features import distances_of_lengths, feature_layers
 
 State = dict[str, Tensor]
 
@@ -114,6 +114,11 @@ def test_covariance_identity(count: int, seed: int) -> None:
     left = mixed([w @ h for w, h in zip(W, H, strict=True)], weights) - mixed([*W], weights) @ mixed([*H], weights)
 
     assert torch.allclose(weight_covariance(W, H, weights), left, rtol=0, atol=1e-12)
+
+
+def cosine_distances(x: Tensor, y: Tensor) -> Tensor:
+    """1 - cos of rows."""
+    return distances_of_lengths(x.norm(dim=1), y.norm(dim=1), (x - y).norm(dim=1))
 
 
 def test_cosine_knows_the_sign() -> None:

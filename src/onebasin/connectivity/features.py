@@ -253,20 +253,21 @@ def as_rows(feature: Tensor) -> Tensor:
     return feature.to(torch.float64).reshape(len(feature), -1)
 
 
-def cosine_distances(x: Tensor, y: Tensor) -> Tensor:
-    """1 - cos of the angle between rows: 0 for one direction, 1 for right angles, 2 for opposite ones.
+def distances_of_lengths(x: Tensor, y: Tensor, apart: Tensor) -> Tensor:
+    """1 - cos of angles, out of the lengths of both sides and of their difference.
 
-    Half the squared distance of the directions, which loses no digits where these are close. Two zero rows agree; the
-    angle of one of them with another row counts as a right one.
+    1 - cos is 0 for one direction, 1 for right angles and 2 for opposite directions. Two rows of zeros agree; the angle
+    of one of them with another row counts as a right one. |x - y|^2 = (|x| - |y|)^2 + 2 |x| |y| (1 - cos): unlike a
+    cosine, this keeps the digits of small angles.
 
     Args:
-        x: `[n, numbers]`.
-        y: the same shape.
+        x: `[n]`.
+        y: `[n]`.
+        apart: `[n]`, |x - y|.
 
     Returns:
         `[n]`.
     """
-    lengths = [rows.norm(dim=1, keepdim=True) for rows in (x, y)]
-    u, v = (torch.where(size > 0, rows / size, 0) for rows, size in zip((x, y), lengths, strict=True))
-    one_is_zero = ((lengths[0] == 0) != (lengths[1] == 0))[:, 0]
-    return torch.where(one_is_zero, 1.0, (u - v).square().sum(1) / 2)
+    both = 2 * x * y
+    distances = ((apart.square() - (x - y).square()) / both.clamp(min=torch.finfo(x.dtype).tiny)).clamp(0, 2)
+    return torch.where(both > 0, distances, ((x == 0) != (y == 0)).to(x.dtype))

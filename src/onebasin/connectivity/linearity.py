@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source
-from onebasin.connectivity.features import as_rows, cosine_distances, reading, states_of
+from onebasin.connectivity.features import as_rows, distances_of_lengths, reading, states_of
 from onebasin.connectivity.span import Span
 from onebasin.errors import CheckpointError, OptionError
 from onebasin.evaluation import Evaluation
@@ -207,12 +207,15 @@ class Tally:
         """Add a batch: features of the sum, then of every network, `[n, numbers]` each."""
         total, *single = features
         mixed = weighted(single, weights)
-        _collect(self.defects, cosine_distances(total, mixed))
-        for x, y in itertools.combinations(single, 2):
-            _collect(self.baselines, cosine_distances(x, y))
-        self.inner += float((total * mixed).sum())
-        self.square += float(mixed.square().sum())
-        self.residual += float((total - mixed).square().sum())
+        lengths = [rows.norm(dim=1) for rows in (total, mixed, *single)]
+        residual = (total - mixed).norm(dim=1)
+        _collect(self.defects, distances_of_lengths(lengths[0], lengths[1], residual))
+        for (x, size), (y, other) in itertools.combinations(zip(single, lengths[2:], strict=True), 2):
+            _collect(self.baselines, distances_of_lengths(size, other, (x - y).norm(dim=1)))
+        squares = [float(row.square().sum()) for row in (*lengths[:2], residual)]
+        self.inner += (squares[0] + squares[1] - squares[2]) / 2
+        self.square += squares[1]
+        self.residual += squares[2]
 
     def figures(self) -> tuple[float, ...]:
         """As `COLUMNS` names them."""
@@ -239,7 +242,10 @@ def ratio(above: float, below: float) -> float:
 
 def weighted(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """The sum of tensors, each times its weight."""
-    return torch.stack([weight * part for part, weight in zip(parts, weights, strict=True)]).sum(0)
+    total = weights[0] * parts[0]
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        total.add_(part, alpha=weight)
+    return total
 
 
 def spanned(
