@@ -14,7 +14,7 @@ from onebasin.connectivity import EnsembleTable, cyclic, ensemble_table, score_e
 from onebasin.connectivity.comparison import compare, recovered
 from onebasin.connectivity.cycles import _rate
 from onebasin.connectivity.ensemble import Ensemble, Predictions, mean_log_probabilities
-from onebasin.connectivity.ensemble_rows import _equivalent
+from onebasin.connectivity.ensemble_rows import _choices, _equivalent
 from onebasin.connectivity.ensemble_table import EnsembleRow
 
 State = dict[str, Tensor]
@@ -283,6 +283,8 @@ def test_many_vertices_are_sampled() -> None:
 
     assert rows(table)["vertices", 3].draws == 20
     assert rows(table)["vertices", 2].draws == 15
+    drawn = _choices(40, 20, np.random.default_rng(0))
+    assert len({frozenset(chosen) for chosen in drawn if len(set(chosen)) == 20}) == 20
 
 
 def test_rate_rises_and_falls() -> None:

@@ -1,6 +1,7 @@
 """Make the table of ensembles: which networks are run for which row, and what they score."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -112,8 +113,9 @@ def _inner_points(count: int, most: int, generator: np.random.Generator) -> dict
     Uniform: exponential variables divided by their sum, the Dirichlet distribution with all parameters 1.
     """
     uniform = generator.dirichlet([1.0] * count, size=most).tolist()
-    faces = [face for size in range(2, count + 1) for face in combinations(range(count), size)]
-    spread = [[1 / len(face) if k in face else 0.0 for k in range(count)] for face in faces[: max(0, most - count)]]
+    faces = itertools.chain.from_iterable(combinations(range(count), size) for size in range(2, count + 1))
+    first = itertools.islice(faces, max(0, most - count))
+    spread = [[1 / len(face) if k in face else 0.0 for k in range(count)] for face in first]
     return {BARYCENTRE: [[1 / count] * count], SIMPLEX: uniform, SPREAD: spread}
 
 
@@ -124,9 +126,7 @@ def _simplex_entries(count: int, budgets: Sequence[int], inner: Mapping[str, int
     generator = np.random.default_rng(seed)
     entries = []
     for size in range(1, count + 1):
-        chosen = list(combinations(range(count), size))
-        if len(chosen) > _MOST_SUBSETS:
-            chosen = [chosen[k] for k in sorted(generator.choice(len(chosen), _MOST_SUBSETS, replace=False))]
+        chosen = _choices(count, size, generator)
         entries.append(_Entry(VERTICES if size > 1 else SINGLE, size, chosen))
     entries.append(_Entry(BARYCENTRE, 1, [(count,)]))
     for size in budgets:
@@ -138,6 +138,16 @@ def _simplex_entries(count: int, budgets: Sequence[int], inner: Mapping[str, int
         if count < size <= count + inner[SPREAD]
     ]
     return entries
+
+
+def _choices(count: int, size: int, generator: np.random.Generator) -> list[tuple[int, ...]]:
+    """All choices of some vertices, or different ones drawn by chance where there are too many."""
+    if math.comb(count, size) <= _MOST_SUBSETS or size == 1:
+        return list(combinations(range(count), size))
+    drawn: set[tuple[int, ...]] = set()
+    while len(drawn) < _MOST_SUBSETS:
+        drawn.add(tuple(sorted(generator.choice(count, size, replace=False).tolist())))
+    return sorted(drawn)
 
 
 def _predicted(
