@@ -148,6 +148,11 @@ ROWS = [
         r"^contender SWA: expected at least one network, found none; leave it out or add some",
     ),
     (
+        lambda: ensemble(contenders={"vertices": [LINE]}),
+        OptionError,
+        r"^contender vertices: expected a name of its own, found one of the table's; choose another",
+    ),
+    (
         lambda: load(EnsembleTable, {"format": "onebasin-ensembles/1"}),
         CheckpointError,
         r"file\.json: expected a table of ensembles, .*; pass a file that EnsembleTable\.save wrote",

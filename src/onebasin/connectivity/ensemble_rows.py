@@ -25,6 +25,7 @@ from onebasin.progress import Progress, Report, silent
 
 SINGLE, BEST, VERTICES, BARYCENTRE = "single, mean", "single, best", "vertices", "barycentre"
 SIMPLEX, SPREAD, NAIVE = "simplex points", "spread points", "naive barycentre"
+OWN = (SINGLE, BEST, VERTICES, BARYCENTRE, SIMPLEX, SPREAD, NAIVE)
 BUDGETS = (1, 2, 4, 8)
 _MOST_SUBSETS = 20
 
@@ -69,8 +70,8 @@ def ensemble_table(
         progress: called after every few networks.
 
     Raises:
-        OptionError: if there are fewer than two networks, a budget is below 1, a contender is empty, the evaluation
-            does not predict, or there are no data.
+        OptionError: if there are fewer than two networks, a budget is below 1, a contender is empty or has a row's
+            name, the evaluation does not predict, or there are no data.
         MismatchError: if a network does not fit the model.
     """
     given = contenders or {}
@@ -101,6 +102,10 @@ def _check(networks: Sequence[Source], budgets: Sequence[int], contenders: Mappi
             "budgets", expected="numbers of forwards from 1", found=str(list(budgets)), remedy="try 1, 2, 4, 8"
         )
     for name, members in contenders.items():
+        if name in OWN:
+            raise OptionError(
+                f"contender {name}", expected="a name of its own", found="one of the table's", remedy="choose another"
+            )
         if not members:
             raise OptionError(
                 f"contender {name}", expected="at least one network", found="none", remedy="leave it out or add some"
