@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from connectivity.feature_errors import ROWS as FEATURES
 from connectivity.line_errors import ROWS as LINES
 from correction.error_rows import ROWS as CORRECTION
 from house.source import PACKAGE, functions, parse, place
@@ -297,6 +298,7 @@ ROWS: list[Row] = [
     *CORRECTION,
     # connectivity
     *LINES,
+    *FEATURES,
     (
         lambda: path(evaluate=lambda *_: {"loss": 0.0, "count": 0}),
         OptionError,

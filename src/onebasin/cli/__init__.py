@@ -22,6 +22,8 @@ PLAIN: dict[str, Any] = {
 
 COMMANDS = {
     "demo": "Train two small networks, align and merge them, write a report.",
+    "ensemble": "Compare ensembles of networks at equal cost.",
+    "features": "Measure how linear the features of every layer are.",
     "inspect": "Find which units of a model can be reordered, and prove it.",
     "match": "Reorder the units of B so that it matches A.",
     "merge": "Align networks to the first and merge them into one.",

@@ -1,36 +1,18 @@
 """Measure networks on a task's data, beside the controls that tell what each step was worth."""
 
-import math
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from onebasin.cli.inputs import Source
 from onebasin.cli.screen import Screen
+from onebasin.connectivity.ensemble import Ensemble
 from onebasin.correction import ClassAccuracies, class_accuracies
 from onebasin.errors import OptionError, TaskError
 from onebasin.merging.loading import load_into
 from onebasin.tasks import ImageTask, Task, averages, predictor
 
 Params = Mapping[str, Tensor]
-
-
-class Ensemble(nn.Module):
-    """The mean of several classifiers' softmax outputs.
-
-    Args:
-        members: from the same input to logits `[n, classes]`.
-    """
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map an input to log-probabilities `[n, classes]`, which cross-entropy takes for logits."""
-        rows = torch.stack([member(x).log_softmax(dim=-1) for member in self.members])
-        return rows.logsumexp(dim=0) - math.log(len(self.members))
 
 
 def has_data(screen: Screen, task: Task, source: Source, split: str, consequence: str) -> bool:

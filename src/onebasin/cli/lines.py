@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from onebasin import Evaluation, Matching, PathProfile, Symmetry, profile_path
 from onebasin.checkpoint import Source as Network
 from onebasin.cli.inputs import make_folder, seeded
+from onebasin.cli.options import PointStatistics
 from onebasin.cli.screen import Screen, sparkline
+from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.report import (
     Page,
     Paths,
@@ -54,6 +58,13 @@ class Measurement:
     def needs_training(self) -> bool:
         """Whether training data are read."""
         return self.batchnorm != "keep" or self.temperature
+
+
+def point_statistics(chosen: PointStatistics | None, model: nn.Module) -> str:
+    """What becomes of BatchNorm's statistics: re-estimated unless chosen otherwise, where there are any."""
+    if chosen is PointStatistics.REPAIR or (chosen is not PointStatistics.KEEP and batchnorm_layers(model)):
+        return (chosen or PointStatistics.REESTIMATE).value
+    return "keep"
 
 
 def measure_lines(

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from torch import nn
 
 from onebasin.checkpoint import Source as Network
 from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.alignment import Aligned, align
 from onebasin.cli.inputs import Source, check_folder, check_inputs
-from onebasin.cli.lines import Measurement, Report, measure_lines, show_lines, write_lines
+from onebasin.cli.lines import Measurement, Report, measure_lines, point_statistics, show_lines, write_lines
 from onebasin.cli.match import matching_to_json
 from onebasin.cli.options import (
     POINTS,
@@ -20,7 +19,6 @@ from onebasin.cli.options import (
     JsonOption,
     MatchingOption,
     PointsOption,
-    PointStatistics,
     PointStatisticsOption,
     SamplesOption,
     SeedOption,
@@ -32,7 +30,6 @@ from onebasin.cli.options import (
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
 from onebasin.cli.versions import versions
-from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.merging.loading import load_into
 from onebasin.report import ALIGNED, NAIVE, Paths
 from onebasin.tasks.protocol import check_split
@@ -90,7 +87,7 @@ def path(
         loaded.batches(split)  # fails now, and not after the search, where there is no data
         models = [load_into(loaded, open_checkpoint(file), str(file)) for file in (a, b)]
         check_inputs([a, b])
-        statistics = _statistics(batchnorm, models[0])
+        statistics = point_statistics(batchnorm, models[0])
         wanted = [name for name, chosen in ((NAIVE, naive), (ALIGNED, aligned)) if chosen] or [NAIVE, ALIGNED]
         found = None
         if ALIGNED in wanted:
@@ -112,13 +109,6 @@ _POLICIES = {
     "reestimate": "re-estimated at every point, the ends included",
     "repair": "every unit's mean and spread set to the ends' average (REPAIR)",
 }
-
-
-def _statistics(chosen: PointStatistics | None, model: nn.Module) -> str:
-    """What becomes of statistics: re-estimated unless chosen otherwise, where there are any."""
-    if chosen is PointStatistics.REPAIR or (chosen is not PointStatistics.KEEP and batchnorm_layers(model)):
-        return (chosen or PointStatistics.REESTIMATE).value
-    return "keep"
 
 
 def _finish(screen: Screen, paths: Paths, found: Aligned | None, out: Path | None) -> None:
