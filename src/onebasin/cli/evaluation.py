@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from onebasin.cli.inputs import Source
 from onebasin.cli.screen import Screen
