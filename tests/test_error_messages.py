@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from connectivity.curve_errors import ROWS as CURVES
 from connectivity.line_errors import ROWS as LINES
 from correction.error_rows import ROWS as CORRECTION
 from house.source import PACKAGE, functions, parse, place
@@ -296,6 +297,7 @@ ROWS: list[Row] = [
     ),
     *CORRECTION,
     # connectivity
+    *CURVES,
     *LINES,
     (
         lambda: path(evaluate=lambda *_: {"loss": 0.0, "count": 0}),
