@@ -21,12 +21,15 @@ PLAIN: dict[str, Any] = {
 }
 
 COMMANDS = {
+    "band": "Find the lowest pass between networks with elastic bands.",
+    "curve": "Train a curve of low loss between two networks.",
     "demo": "Train two small networks, align and merge them, write a report.",
     "inspect": "Find which units of a model can be reordered, and prove it.",
     "match": "Reorder the units of B so that it matches A.",
     "merge": "Align networks to the first and merge them into one.",
     "path": "Measure loss and error on the line between two networks.",
     "run": "Merge networks as a recipe says.",
+    "star": "Train a network that low lines connect with several others.",
 }
 """Every command with the first line of its help. A command is the function of that name in the module of that name,
 which is imported when the command is called: torch takes longer to load than the help takes to be read."""

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onebasin.checkpoint import load_params, save_checkpoint
+from onebasin.checkpoint import Source, load_params, save_checkpoint
 from onebasin.connectivity.path import numbers
 from onebasin.connectivity.span import Span
 from onebasin.errors import CheckpointError, OptionError
@@ -231,7 +231,7 @@ def chain(
     )
 
 
-def straight(model: nn.Module, networks: Sequence[Params | nn.Module | str | Path]) -> Curve:
+def straight(model: nn.Module, networks: Sequence[Source]) -> Curve:
     """The polygonal chain through networks; of two, the straight line.
 
     Args:
