@@ -35,7 +35,7 @@ TASK = Path(__file__).parent / "tasks" / "fashion_convnet.py"
 SEEDS = (0, 1, 2, 3)
 EPOCHS, RATE, BATCH = 20, 3e-3, 128
 CALIBRATION = 2000
-POINTS = 31
+POINTS = 21
 Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
 
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder for the networks")
     parser.add_argument("--epochs", type=int, default=20, help="of curves and the star")
     parser.add_argument("--steps", type=int, default=60, help="of a band, a cycle")
+    parser.add_argument("--parts", nargs="+", default=["curves", "bands", "star", "children"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     task = load_task(str(TASK), data_root=arguments.data_root)
@@ -56,10 +57,15 @@ def main() -> None:
     start = time.perf_counter()
     aligned = [matching.apply(net) for matching, net in zip(match_many(nets, symmetry).matchings, nets, strict=True)]
     print(f"matched four networks in {time.perf_counter() - start:.0f} s\n")
-    lines_and_curves(task, model, nets, aligned, evaluation, Schedule(arguments.epochs, 0.1))
-    bands(task, model, aligned, evaluation, arguments.steps)
-    star(task, model, aligned, evaluation, Schedule(arguments.epochs, 0.1))
-    children(task, evaluation)
+    schedule = Schedule(arguments.epochs, 0.1)
+    parts: dict[str, Callable[[], None]] = {
+        "curves": lambda: lines_and_curves(task, model, nets, aligned, evaluation, schedule),
+        "bands": lambda: bands(task, model, aligned, evaluation, arguments.steps),
+        "star": lambda: star(task, model, aligned, evaluation, schedule),
+        "children": lambda: children(task, evaluation),
+    }
+    for name in arguments.parts:
+        parts[name]()
 
 
 def network(task: Task, seed: int, folder: Path) -> dict[str, Tensor]:
@@ -119,11 +125,12 @@ def lines_and_curves(
 ) -> None:
     """Between the first two networks."""
     print(f"{'path':<28}{'ends':>16}{'max loss':>10}{'over ends':>11}{'max error':>11}{'length':>8}{'seconds':>9}")
+    shapes = {"as they are": (("bezier", 1),), "reordered": (("bezier", 1), ("polygonal", 1))}
     for name, other in (("as they are", nets[1]), ("reordered", aligned[1])):
         start = time.perf_counter()
         line = profile_path(model, nets[0], other, evaluation, lams=POINTS)
         row(f"line, {name}", line.loss, line.error, "", start)
-        for kind, bends in (("bezier", 1), ("polygonal", 1), ("polygonal", 3)):
+        for kind, bends in shapes[name]:
             start = time.perf_counter()
             curve: Curve = fit_curve(
                 model, nets[0], other, shuffled(task), task.evaluate, kind=kind, bends=bends, schedule=schedule
@@ -189,7 +196,7 @@ def star(
     print()
 
 
-def children(task: Task, evaluation: Evaluation, epochs: int = 10) -> None:
+def children(task: Task, evaluation: Evaluation, epochs: int = 8) -> None:
     """Two children of one parent, by the epoch at which they part."""
     start = time.perf_counter()
     torch.manual_seed(0)
