@@ -1,9 +1,10 @@
 """Ensembles at equal forwards, and what the average of aligned networks gives at one."""
 
-import onebasin as ob
 from harness import Claim, Outcome, Row, Work, batches, evaluate, main, mean_std, on
 from networks import MNIST_MLP
 from trainer import Recipe
+
+import onebasin as ob
 
 CLAIM = Claim(
     "ensembles",

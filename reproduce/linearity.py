@@ -1,9 +1,10 @@
 """Features are linear in the parameters where networks are connected: LLFC, CTL and the onset of spawning."""
 
-import onebasin as ob
 from harness import Claim, Data, Outcome, Params, Row, Work, main, mean_std, on
 from networks import MNIST_MLP
 from trainer import Recipe
+
+import onebasin as ob
 
 CLAIM = Claim(
     "linearity",
@@ -94,7 +95,9 @@ def run(work: Work) -> Outcome:
             for name, defect in zip(cells[0]["layers"], cells[0]["defect"], strict=True)
         ]
     for split in (0, 1, 2, 4):
-        cell = work.cell(f"onset_{split}", lambda split=split: figures(work, *children(work, training, split, 0, epochs), test))
+        cell = work.cell(
+            f"onset_{split}", lambda split=split: figures(work, *children(work, training, split, 0, epochs), test)
+        )
         rows.append({
             "pair": f"onset: parted after {split} epochs (one pair)",
             "1 - cos(average, mean), largest layer": f"{max(cell['defect'][2:]):.3f}",

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from connectivity.curve_errors import ROWS as CURVES
 from connectivity.feature_errors import ROWS as FEATURES
 from connectivity.line_errors import ROWS as LINES
 from correction.error_rows import ROWS as CORRECTION
@@ -297,6 +298,7 @@ ROWS: list[Row] = [
     ),
     *CORRECTION,
     # connectivity
+    *CURVES,
     *LINES,
     *FEATURES,
     (

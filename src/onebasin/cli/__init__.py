@@ -21,6 +21,8 @@ PLAIN: dict[str, Any] = {
 }
 
 COMMANDS = {
+    "band": "Find the lowest pass between networks with elastic bands.",
+    "curve": "Train a curve of low loss between two networks.",
     "demo": "Train two small networks, align and merge them, write a report.",
     "ensemble": "Compare ensembles of networks at equal cost.",
     "features": "Measure how linear the features of every layer are.",
@@ -30,6 +32,7 @@ COMMANDS = {
     "path": "Measure loss and error on the line between two networks.",
     "reproduce": "Repeat claims of the literature.",
     "run": "Merge networks as a recipe says.",
+    "star": "Train a network that low lines connect with several others.",
 }
 """Every command with the first line of its help. A command is the function of that name in the module of that name,
 which is imported when the command is called: torch takes longer to load than the help takes to be read."""

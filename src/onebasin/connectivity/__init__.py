@@ -1,7 +1,16 @@
 """Measure how networks are connected."""
 
+from onebasin.connectivity.band import Band as Band
+from onebasin.connectivity.band import BandSchedule as BandSchedule
+from onebasin.connectivity.band import auto_neb as auto_neb
+from onebasin.connectivity.band import redistribute as redistribute
 from onebasin.connectivity.conditions import commutativity as commutativity
 from onebasin.connectivity.conditions import weak_additivity as weak_additivity
+from onebasin.connectivity.curve import Curve as Curve
+from onebasin.connectivity.curve import straight as straight
+from onebasin.connectivity.curve_fit import fit_curve as fit_curve
+from onebasin.connectivity.curve_profile import CurveProfile as CurveProfile
+from onebasin.connectivity.curve_profile import profile_curve as profile_curve
 from onebasin.connectivity.cycles import cyclic as cyclic
 from onebasin.connectivity.cycles import snapshot_average as snapshot_average
 from onebasin.connectivity.ensemble import score_ensemble as score_ensemble
@@ -11,27 +20,58 @@ from onebasin.connectivity.linearity import FeatureLinearity as FeatureLinearity
 from onebasin.connectivity.linearity import feature_linearity as feature_linearity
 from onebasin.connectivity.path import PathProfile as PathProfile
 from onebasin.connectivity.path import profile_path as profile_path
+from onebasin.connectivity.spawn import Spawning as Spawning
+from onebasin.connectivity.spawn import spawn as spawn
+from onebasin.connectivity.spawn import spawning_onset as spawning_onset
+from onebasin.connectivity.star import Star as Star
+from onebasin.connectivity.star import StarProfile as StarProfile
+from onebasin.connectivity.star import fit_star as fit_star
+from onebasin.connectivity.star import profile_star as profile_star
 from onebasin.connectivity.stitch import Stitching as Stitching
 from onebasin.connectivity.stitch import cka as cka
 from onebasin.connectivity.stitch import feature_similarity as feature_similarity
 from onebasin.connectivity.stitch import principal_angles as principal_angles
 from onebasin.connectivity.stitch import stitch as stitch
+from onebasin.connectivity.training import Schedule as Schedule
+from onebasin.connectivity.tree import Tree as Tree
+from onebasin.connectivity.tree import explore as explore
+from onebasin.connectivity.tree import spanning_tree as spanning_tree
 
 __all__ = [
+    "Band",
+    "BandSchedule",
+    "Curve",
+    "CurveProfile",
     "EnsembleTable",
     "FeatureLinearity",
     "PathProfile",
+    "Schedule",
+    "Spawning",
+    "Star",
+    "StarProfile",
     "Stitching",
+    "Tree",
+    "auto_neb",
     "cka",
     "commutativity",
     "cyclic",
     "ensemble_table",
+    "explore",
     "feature_linearity",
     "feature_similarity",
+    "fit_curve",
+    "fit_star",
     "principal_angles",
+    "profile_curve",
     "profile_path",
+    "profile_star",
+    "redistribute",
     "score_ensemble",
     "snapshot_average",
+    "spanning_tree",
+    "spawn",
+    "spawning_onset",
     "stitch",
+    "straight",
     "weak_additivity",
 ]

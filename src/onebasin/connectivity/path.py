@@ -138,15 +138,27 @@ class PathProfile:
         Raises:
             CheckpointError: if the file cannot be read or is not a path profile.
         """
-        data = read_json(path)
+        return cls.from_json(read_json(path), str(path))
+
+    @classmethod
+    def from_json(cls, data: object, path: str) -> Self:
+        """Read the JSON form.
+
+        Args:
+            data: what `to_json` gave.
+            path: what to call it in errors.
+
+        Raises:
+            CheckpointError: if it is not a path profile.
+        """
         if not isinstance(data, dict) or data.get("format") != FORMAT or not all(name in data for name in FIELDS):
             raise CheckpointError(
-                str(path),
+                path,
                 expected=f"a path profile, format {FORMAT}",
                 found="something else",
                 remedy="pass a file that PathProfile.save wrote",
             )
-        lams, loss, error = (_numbers(data[name], f"{path}: {name}") for name in ("lams", "loss", "error"))
+        lams, loss, error = (numbers(data[name], f"{path}: {name}") for name in ("lams", "loss", "error"))
         for name, row in (("loss", loss), ("error", error or lams)):
             if len(row) != len(lams):
                 raise CheckpointError(
@@ -166,15 +178,19 @@ class PathProfile:
                     remedy="correct the file",
                 )
         others, intervals = (
-            {key: _numbers(row, f"{path}: {name}: {key}") for key, row in data[name].items()}
+            {key: numbers(row, f"{path}: {name}: {key}") for key, row in data[name].items()}
             for name in ("others", "intervals")
         )
         pairs = {name: (low, high) for name, (low, high) in intervals.items()}
         return cls(lams, loss, error, data["count"], data["batchnorm"], data["complete"], others, pairs)
 
 
-def _numbers(values: object, where: str) -> tuple[float, ...]:
-    """A list of numbers; null stands for one that is not finite."""
+def numbers(values: object, where: str) -> tuple[float, ...]:
+    """A list of numbers out of a file; null stands for one that is not finite.
+
+    Raises:
+        CheckpointError: if it is none.
+    """
     if not isinstance(values, list) or not all(v is None or type(v) in (int, float) for v in values):
         raise CheckpointError(where, expected="a list of numbers", found=repr(values)[:60], remedy="correct the file")
     return tuple(math.nan if value is None else float(value) for value in values)
@@ -226,7 +242,7 @@ def profile_path(
                 progress(Progress("path", len(rows), wanted, f"lam {lam:.2f} loss {row.loss:.4g}"))
         complete = True
     rows.sort(key=lambda pair: pair[0])
-    return _profile(rows, evaluation.batchnorm, time.perf_counter() - started, seed, complete=complete)
+    return profile_of(rows, evaluation.batchnorm, time.perf_counter() - started, seed, complete=complete)
 
 
 def _rounds(points: list[float], rows: list[tuple[float, Measured]], wanted: int) -> Iterator[list[float]]:
@@ -241,9 +257,18 @@ def _rounds(points: list[float], rows: list[tuple[float, Measured]], wanted: int
         yield halves[: wanted - len(rows)]
 
 
-def _profile(
+def profile_of(
     rows: Sequence[tuple[float, Measured]], batchnorm: str, seconds: float, seed: int, *, complete: bool
 ) -> PathProfile:
+    """A profile out of what was measured at its points, ascending.
+
+    Args:
+        rows: points and what was measured there.
+        batchnorm: how statistics were treated.
+        seconds: spent.
+        seed: of the bootstrap samples.
+        complete: whether these are all points.
+    """
     measured = [row for _, row in rows]
     lams = tuple(lam for lam, _ in rows)
     errors = [row.error for row in measured if row.error is not None]

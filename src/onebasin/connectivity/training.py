@@ -13,7 +13,7 @@ from torch import Tensor
 
 from onebasin.connectivity.span import Span
 from onebasin.errors import OptionError
-from onebasin.evaluation import Batches, Evaluate, batch_statistics, repeatable
+from onebasin.evaluation import Batches, Evaluate, Params, batch_statistics, repeatable
 from onebasin.progress import Progress, Report, silent
 
 Draw = Callable[[np.random.Generator], Sequence[float]]
@@ -124,6 +124,43 @@ def fit_vertices(
     return Fit(trainer.vertices(), tuple(losses), complete, time.perf_counter() - started)
 
 
+def table_of(span: Span) -> Tensor:
+    """The coordinates of all vertices, `[vertices, numbers]`, in the longest dtype of the parameters, or float32."""
+    dtypes = {span.runner.own[name].dtype for name in span.parameters}
+    return span.matrix().to(functools.reduce(torch.promote_types, dtypes, torch.float32))
+
+
+def point_loss(span: Span, buffers: Params, point: Tensor, evaluate: Evaluate, batch: object) -> Tensor:
+    """The mean loss of a point on a batch, to be differentiated with respect to its coordinates.
+
+    Args:
+        span: gives the model and the order of the coordinates.
+        buffers: everything at the point but its coordinates; statistics are written to.
+        point: the coordinates, `[numbers]`.
+        evaluate: the loss.
+        batch: passed on.
+
+    Raises:
+        OptionError: if the loss cannot be differentiated or is not finite.
+    """
+    own = span.runner.own
+    moving = {name: tensor.to(own[name].dtype) for name, tensor in span.unflatten(point).items()}
+    sums = span.runner.sums(evaluate, {**buffers, **moving}, batch)
+    loss = sums["loss"] / sums["count"]
+    if not loss.requires_grad:
+        raise OptionError(
+            "evaluate",
+            expected="a `loss` that can be differentiated",
+            found="one that cannot",
+            remedy="return it without detach, item or no_grad",
+        )
+    if not torch.isfinite(loss):
+        raise OptionError(
+            "evaluate", expected="a finite loss", found=str(loss.item()), remedy="lower the learning rate"
+        )
+    return loss
+
+
 class _Trainer:
     """The vertices while they are trained."""
 
@@ -137,9 +174,7 @@ class _Trainer:
         penalty: Penalty | None,
     ) -> None:
         self.span, self.draw, self.evaluate, self.schedule, self.penalty = span, draw, evaluate, schedule, penalty
-        dtypes = {span.runner.own[name].dtype for name in span.parameters}
-        wide = functools.reduce(torch.promote_types, dtypes, torch.float32)
-        self.table = span.matrix().to(wide)
+        self.table = table_of(span)
         self.rows = {k: self.table[k].clone().requires_grad_() for k in free}
         self.optimizer = torch.optim.SGD(list(self.rows.values()), lr=schedule.rate, momentum=schedule.momentum)
         self.generator = np.random.default_rng(schedule.seed)
@@ -167,7 +202,7 @@ class _Trainer:
         point = torch.tensor(fixed, dtype=self.table.dtype, device=self.table.device) @ self.table
         for k, row in self.rows.items():
             point = point + weights[k] * row
-        loss = self._loss(weights, point, batch)
+        loss = point_loss(self.span, self.span.buffers(weights), point, self.evaluate, batch)
         objective = loss
         if self.schedule.weight_decay:
             objective = objective + 0.5 * self.schedule.weight_decay * point.square().sum()
@@ -179,24 +214,6 @@ class _Trainer:
         objective.backward()
         self.optimizer.step()
         return loss.item()
-
-    def _loss(self, weights: Sequence[float], point: Tensor, batch: object) -> Tensor:
-        own = self.span.runner.own
-        moving = {name: tensor.to(own[name].dtype) for name, tensor in self.span.unflatten(point).items()}
-        sums = self.span.runner.sums(self.evaluate, self.span.buffers(weights) | moving, batch)
-        loss = sums["loss"] / sums["count"]
-        if not loss.requires_grad:
-            raise OptionError(
-                "evaluate",
-                expected="a `loss` that can be differentiated",
-                found="one that cannot",
-                remedy="return it without detach, item or no_grad",
-            )
-        if not torch.isfinite(loss):
-            raise OptionError(
-                "evaluate", expected="a finite loss", found=str(loss.item()), remedy="lower the learning rate"
-            )
-        return loss
 
     def change(self, change: Callable[[Tensor], None]) -> None:
         """Let all coordinates, `[vertices, numbers]`, be changed in place; those of fixed vertices stay."""
