@@ -17,8 +17,9 @@ and uniform points, judged in the middle. Here the points follow the worst ones,
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,7 @@ TO_REFERENCE = "to-reference"
 STARTS = (TO_REFERENCE, "cycle-consistent", "frank-wolfe", "merge-many", "hierarchical")
 """Data-free ways to bring networks into the coordinates of the first; the first matches each of them with it."""
 LAW = (0.4, 0.2, 0.2, 0.2)
-"""How often a step follows the loss at a uniform point, the centre of a random face, the middle of a random edge, and a
-point of the bank of the worst ones."""
+"""How often a step follows the loss at a uniform point, a random face's centre, a random edge's middle, a worst point."""
 BANK = 16
 """Worst points that are kept."""
 
@@ -164,12 +164,13 @@ def permuted_simplex(
     check_vertices(len(models))
     _check(starts, epochs)
     data = repeatable(batches, "batches")
-    evaluation = Evaluation(
-        evaluate, data if validation is None else validation, batchnorm=batchnorm, calibration=data
-    )
+    evaluation = Evaluation(evaluate, data if validation is None else validation, batchnorm=batchnorm, calibration=data)
     networks = Networks(model, models, [f"model {k + 1}" for k in range(len(models))], symmetry, evaluate)
     networks.check()
-    judge = _Judge(model, models, evaluation, {"samples": samples, "ascents": ascents, "steps": steps, "seed": seed})
+    search = partial(
+        simplex_barrier, model, evaluation=evaluation, samples=samples, ascents=ascents, steps=steps, seed=seed
+    )
+    judge = _Judge(models, search)
     status = _begin(judge, starts, symmetry, seed, progress)
     start, seconds = judge.best, time.perf_counter() - begun
     if status is not Status.INTERRUPTED and epochs and start.profile.barrier > 0:
@@ -200,7 +201,7 @@ def _check(starts: Sequence[str | Sequence[Matching]], epochs: int) -> None:
     unknown = [start for start in starts if isinstance(start, str) and start not in STARTS]
     if unknown or not starts:
         raise OptionError(
-            "starts", expected=f"some of {', '.join(STARTS)}", found=repr(unknown or starts), remedy="choose from these"
+            "starts", expected=f"some of {', '.join(STARTS)}", found=repr(unknown or starts), remedy="choose from them"
         )
     if epochs < 0:
         raise OptionError("epochs", expected="0 or more", found=str(epochs), remedy="raise it")
@@ -213,12 +214,12 @@ def _begin(
     for number, start in enumerate(starts, start=1):
         name = start if isinstance(start, str) else f"given {number}"
         try:
-            judge.look(name, _found(start, judge.models, symmetry, seed))
+            barrier = judge.look(name, _found(start, judge.models, symmetry, seed))
+            progress(Progress("starts", number, len(starts), f"{name}: barrier {barrier:.4g}"))
         except KeyboardInterrupt:
             if not judge.rows:
                 raise
             return Status.INTERRUPTED
-        progress(Progress("starts", number, len(starts), f"{name}: barrier {judge.rows[-1].profile.barrier:.4g}"))
     return Status.OPTIMAL if judge.best.profile.barrier <= 0 else Status.EPOCHS
 
 
@@ -252,10 +253,8 @@ class _Row:
 class _Judge:
     """Measures barriers, remembers the best matchings, and draws points where the last simplex is bad."""
 
-    def __init__(
-        self, model: nn.Module, models: Sequence[Source], evaluation: Evaluation, options: dict[str, int]
-    ) -> None:
-        self.model, self.models, self.evaluation, self.options = model, models, evaluation, options
+    def __init__(self, models: Sequence[Source], search: Callable[[Sequence[Source]], SimplexProfile]) -> None:
+        self.models, self.search = models, search
         self.rows: list[_Row] = []
 
     @property
@@ -273,7 +272,7 @@ class _Judge:
                 remedy="pass the identity for the first",
             )
         vertices = [matching.apply(load_params(m)) for matching, m in zip(matchings, self.models, strict=True)]
-        profile = simplex_barrier(self.model, vertices, self.evaluation, **self.options)
+        profile = self.search(vertices)
         if not profile.complete:
             raise KeyboardInterrupt
         self.rows.append(_Row(name, matchings, profile))

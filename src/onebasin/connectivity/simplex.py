@@ -50,9 +50,10 @@ def log_volume(table: Tensor) -> Tensor:
     # Edges of unit length: their determinant says how far the simplex is from flat, whatever its size.
     unit = gram / (lengths[:, None] * lengths).sqrt()
     sign, flat = torch.linalg.slogdet(unit)
-    if float(sign) <= 0 or float(flat) < math.log(len(table) * torch.finfo(torch.float64).eps):
+    if float(sign.detach()) <= 0 or float(flat.detach()) < math.log(len(table) * torch.finfo(torch.float64).eps):
         return table.new_full((), -math.inf, dtype=torch.float64)
-    return (flat + lengths.log().sum()) / 2 - math.lgamma(len(table))
+    found: Tensor = (flat + lengths.log().sum()) / 2 - math.lgamma(len(table))
+    return found
 
 
 def regular_edge(volume: float, vertices: int) -> float:

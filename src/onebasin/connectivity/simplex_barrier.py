@@ -182,18 +182,22 @@ class Search:
             states = [self.span.params(point.tolist()) for point in points]
         leaves = [[state[name].requires_grad_() for name in self.span.parameters] for state in states]
         totals: list[list[Tensor]] = [[torch.zeros_like(leaf) for leaf in row] for row in leaves]
-        count = 0.0
+        counts: list[float] = []
         with torch.enable_grad(), self._statistics():
             for batch in self.evaluation.data():
+                counts.append(0.0)
                 for state, row, total in zip(states, leaves, totals, strict=True):
                     sums = self.span.runner.sums(self.evaluation.evaluate, state, batch)
-                    found = torch.autograd.grad(differentiable(sums["loss"]), row, allow_unused=True)
-                    for sum_, grad in zip(total, found, strict=True):
-                        sum_ += 0 if grad is None else grad
-                count += float(sums["count"])
+                    found = torch.autograd.grad(
+                        differentiable(sums["loss"]), row, allow_unused=True, materialize_grads=True
+                    )
+                    for part, grad in zip(total, found, strict=True):
+                        part.add_(grad)
+                    counts[-1] = float(sums["count"])
         return [
             [
-                sum(dot(grad, vertex[name]) for grad, name in zip(total, self.span.parameters, strict=True)) / count
+                sum(dot(grad, vertex[name]) for grad, name in zip(total, self.span.parameters, strict=True))
+                / sum(counts)
                 for vertex in self.span.vertices
             ]
             for total in totals

@@ -74,7 +74,7 @@ class SimplexProfile:
 
     @property
     def barrier(self) -> float:
-        """The largest excess found: a lower bound on the simplex barrier, and never below 0, which the vertices have."""
+        """The largest excess found: a lower bound on the simplex barrier. The vertices have 0, so it is no less."""
         return float(self.excess.max())
 
     @property
