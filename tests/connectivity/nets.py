@@ -42,12 +42,20 @@ def normalised() -> nn.Module:
     )
 
 
+def tiny() -> nn.Module:
+    """One hidden layer of five units, whose 120 orders can all be tried."""
+    return zoo.mlp(4, 5, 3)
+
+
+KINDS = {"perceptron": perceptron, "normalised": normalised, "tiny": tiny}
+
+
 @lru_cache
 def trained(seed: int, kind: str = "perceptron", epochs: int = 60) -> State:
     """A network trained from a seed; nobody writes to it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = {"perceptron": perceptron, "normalised": normalised}[kind]().train()
+        model = KINDS[kind]().train()
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
         for x, y in itertools.chain.from_iterable([data()] * epochs):
             optimizer.zero_grad()
@@ -59,5 +67,5 @@ def trained(seed: int, kind: str = "perceptron", epochs: int = 60) -> State:
 @lru_cache
 def symmetry(kind: str = "perceptron") -> Symmetry:
     """Which units can be reordered."""
-    model = {"perceptron": perceptron, "normalised": normalised}[kind]().eval()
+    model = KINDS[kind]().eval()
     return discover(model, (torch.zeros(2, 4),))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import zoo
-from connectivity.nets import data, evaluate, normalised, perceptron, symmetry, trained
+from connectivity.nets import KINDS, data, evaluate, perceptron, symmetry, tiny, trained
 from onebasin import Evaluation, Matching, Permutation, Progress, Status, Symmetry, discover
 from onebasin.connectivity import PermutedSimplex, SimplexProfile, permuted_simplex, simplex_barrier, to_reference
 from onebasin.connectivity.permuted import LAW, _Judge
@@ -19,7 +19,7 @@ QUICK = {"samples": 8, "ascents": 2, "steps": 2}
 
 def search(seeds: tuple[int, ...], kind: str = "perceptron", **options: object) -> PermutedSimplex:
     """Search with few points."""
-    model = {"perceptron": perceptron, "normalised": normalised}[kind]()
+    model = KINDS[kind]()
     states = [trained(seed, kind) for seed in seeds]
     given = {"batches": data() * 4, "evaluate": evaluate, "validation": data()} | QUICK | options
     return permuted_simplex(model, states, symmetry(kind), **given)
@@ -89,26 +89,20 @@ def test_random_permutations_are_much_worse() -> None:
     assert profile.barrier > 1
 
 
-def test_close_to_the_best_of_all_permutations() -> None:
-    """For two networks of four units, no other permutation is much better than what was found."""
-    model = zoo.mlp(4, 4, 3)
-    symmetry = discover(model, (torch.zeros(2, 4),))
-    (group,) = symmetry.groups
-    generator = torch.Generator().manual_seed(0)
-    states = [
-        {n: torch.randn(t.shape, generator=generator) for n, t in model.state_dict().items()} for _ in range(2)
-    ]
-    evaluation = Evaluation(evaluate, data())
-    barriers = []
-    for index in itertools.permutations(range(4)):
-        moved = Matching(symmetry, {group: Permutation(np.array(index))}).apply(states[1])
-        barriers.append(simplex_barrier(model, [states[0], moved], evaluation, **QUICK).barrier)
+@pytest.mark.parametrize("seeds", [(1, 2), (3, 4), (5, 6)])
+def test_close_to_the_best_of_all_permutations(seeds: tuple[int, int]) -> None:
+    """For two networks of five units, no more than a tenth of all orders has a lower barrier than what is found."""
+    states, group = [trained(seed, "tiny") for seed in seeds], next(iter(symmetry("tiny").groups))
+    evaluation, barriers = Evaluation(evaluate, data()), []
+    for index in itertools.permutations(range(5)):
+        moved = Matching(symmetry("tiny"), {group: Permutation(np.array(index))}).apply(states[1])
+        barriers.append(simplex_barrier(tiny(), [states[0], moved], evaluation, **QUICK).barrier)
     result = permuted_simplex(
-        model, states, symmetry, batches=data() * 8, evaluate=evaluate, validation=data(), epochs=8, **QUICK
+        tiny(), states, symmetry("tiny"), batches=data() * 8, evaluate=evaluate, validation=data(), epochs=8, **QUICK
     )
 
-    assert result.barrier <= sorted(barriers)[3]
-    assert max(barriers) > min(barriers) + 0.05
+    assert min(barriers) <= result.barrier <= sorted(barriers)[12]
+    assert sorted(barriers)[60] > sorted(barriers)[12]
 
 
 def test_given_starts_are_kept_if_nothing_is_better(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ TO_REFERENCE = "to-reference"
 STARTS = (TO_REFERENCE, "cycle-consistent", "frank-wolfe", "merge-many", "hierarchical")
 """Data-free ways to bring networks into the coordinates of the first; the first matches each of them with it."""
 LAW = (0.4, 0.2, 0.2, 0.2)
-"""How often a step follows the loss at a uniform point, a random face's centre, a random edge's middle, a worst point."""
+"""How often a step follows the loss at a uniform point, a random face's centre, an edge's middle, a worst point."""
 BANK = 16
 """Worst points that are kept."""
 
@@ -65,7 +65,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class PermutedSimplex:
-    """Networks brought into coordinates in which their whole simplex is as good as was found.
+    """Networks in coordinates in which their whole simplex is as good as was found.
 
     Attributes:
         matchings: one a network, in the order given; the first moves nothing.
@@ -134,35 +134,32 @@ def permuted_simplex(
     """Search for the permutations with the least simplex barrier.
 
     Args:
-        model: of the architecture of all; left as it is.
+        model: of the architecture; left as it is.
         models: the networks, two or more; the first stays where it is.
         symmetry: as discovered on the model, or loaded.
-        batches: the data to learn from, one step a batch; also those that statistics are estimated from.
+        batches: the data to learn from, one step each, and to estimate statistics from.
         evaluate: `evaluate(model, batch)` returns sums over the batch: `loss` and `count`.
         validation: the data on which the barriers are measured that decide; None takes `batches`.
         batchnorm: what becomes of statistics where a barrier is measured; see `Evaluation`.
         starts: names of `STARTS`, or matchings of your own, one for every network.
         epochs: passes over `batches`; 0 only chooses among the starts.
         rate: how far a step goes; see `onebasin.matching.learn_matching`.
-        samples: points drawn for every barrier that decides; the same ones for all.
-        ascents: worst points to climb from for every barrier that decides; see `simplex_barrier`.
-        steps: of every climb.
+        samples: as `ascents` and `steps`: see `simplex_barrier`; the same for every barrier that decides.
+        ascents: see there.
+        steps: see there.
         seed: of everything random.
         progress: called after every start and epoch.
 
     Returns:
-        the matchings with the least barrier on `validation` among all starts and those after every epoch: never worse
-        than the best start. Interrupted with Ctrl-C after the first start it returns the best so far. The same seed gives
-        the same bytes for
-        one number of threads.
+        the matchings with the least barrier on `validation` among all starts and those after every epoch. Interrupted
+        with Ctrl-C after the first start it returns the best so far. Same seed and threads, same bytes.
 
     Raises:
         OptionError: if an option is unknown or out of range, there are no batches, or the loss cannot be learned from.
-        MismatchError: if model and networks do not fit the symmetry and each other.
+        MismatchError: if a network does not fit.
     """
     begun = time.perf_counter()
-    check_vertices(len(models))
-    _check(starts, epochs)
+    _check(len(models), starts, epochs)
     data = repeatable(batches, "batches")
     evaluation = Evaluation(evaluate, data if validation is None else validation, batchnorm=batchnorm, calibration=data)
     networks = Networks(model, models, [f"model {k + 1}" for k in range(len(models))], symmetry, evaluate)
@@ -176,16 +173,7 @@ def permuted_simplex(
     if status is not Status.INTERRUPTED and epochs and start.profile.barrier > 0:
         plan = Plan(data, judge.learned, judge.draw, "learned", epochs, rate, seed, progress)
         status = learn(networks, start.matchings[1:], plan)[0].status
-    best = judge.best
-    return PermutedSimplex(
-        tuple(m.replace(method=best.name, seed=seed, objective=best.profile.barrier) for m in best.matchings),
-        best.profile,
-        start.profile,
-        tuple(row.tried for row in judge.rows),
-        status,
-        seed,
-        {"starts": seconds, "total": time.perf_counter() - begun},
-    )
+    return judge.result(start, status, seed, {"starts": seconds, "total": time.perf_counter() - begun})
 
 
 def to_reference(models: Sequence[Source], symmetry: Symmetry, seed: int = 0) -> tuple[Matching, ...]:
@@ -197,7 +185,8 @@ def to_reference(models: Sequence[Source], symmetry: Symmetry, seed: int = 0) ->
     return (symmetry.identity(), *(match(models[0], other, symmetry, seed=seed) for other in models[1:]))
 
 
-def _check(starts: Sequence[str | Sequence[Matching]], epochs: int) -> None:
+def _check(count: int, starts: Sequence[str | Sequence[Matching]], epochs: int) -> None:
+    check_vertices(count)
     unknown = [start for start in starts if isinstance(start, str) and start not in STARTS]
     if unknown or not starts:
         raise OptionError(
@@ -277,6 +266,19 @@ class _Judge:
             raise KeyboardInterrupt
         self.rows.append(_Row(name, matchings, profile))
         return profile.barrier
+
+    def result(self, start: _Row, status: Status, seed: int, seconds: dict[str, float]) -> PermutedSimplex:
+        """The best so far."""
+        best, barrier = self.best, self.best.profile.barrier
+        return PermutedSimplex(
+            tuple(m.replace(method=best.name, seed=seed, objective=barrier) for m in best.matchings),
+            best.profile,
+            start.profile,
+            tuple(row.tried for row in self.rows),
+            status,
+            seed,
+            seconds,
+        )
 
     def learned(self, _: TaskLoss, moved: tuple[Matching, ...]) -> float:
         """Judge what was learned; the start, which comes first, is known."""

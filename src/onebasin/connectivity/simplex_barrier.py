@@ -1,7 +1,7 @@
 """The simplex barrier: the worst average of n networks, looked for by sampling and by climbing."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 
 import numpy as np
@@ -61,16 +61,15 @@ def simplex_barrier(
         ascents: how many of the worst points to climb from.
         steps: of every climb.
         edge: points inside every edge, an odd number, so that the middle is one of them.
-        faces: the number of vertices of the largest faces whose centres are measured; None: all faces up to 8 vertices,
-            else triangles. The centre of all vertices is always measured.
-        tau: a point is bad where its loss is so much above the interpolation of the vertices' losses.
+        faces: vertices of the largest faces whose centres are measured, that of all vertices apart; None: 8, or 3 where
+            there are more vertices.
+        tau: the excess above which a point is bad.
         labels: what to call the vertices.
         seed: of the points drawn.
         progress: called after every point.
 
     Returns:
-        all points measured; interrupted with Ctrl-C it holds those measured by then. The same seed gives the same
-        points.
+        all points measured; interrupted with Ctrl-C, those by then. The same seed gives the same points.
 
     Raises:
         OptionError: if an option is out of range or the evaluation cannot work.
@@ -78,23 +77,26 @@ def simplex_barrier(
     """
     n = len(vertices)
     check_vertices(n)
-    for name, value in (("samples", samples), ("ascents", ascents), ("steps", steps)):
-        if value < 0:
-            raise OptionError(name, expected="0 or more", found=str(value), remedy="raise it")
-    if edge < 1 or edge % 2 == 0:
-        raise OptionError("edge", expected="an odd number of points", found=str(edge), remedy="choose one such as 5")
+    _check({"samples": samples, "ascents": ascents, "steps": steps}, edge)
     names = tuple(labels) if labels else tuple(f"model {k + 1}" for k in range(n))
     search = Search(Span(model, vertices, names), evaluation, progress)
     points = _points(n, samples, edge, _sizes(n, faces), seed)
-    search.wanted = len(points) + (ascents * steps if n > 1 else 0)
-    started = time.perf_counter()
-    complete = False
+    search.wanted = len(points) + ascents * steps
+    started, complete = time.perf_counter(), False
     with suppress(KeyboardInterrupt):
         for kind, chosen in _by_kind(points):
             search.look(chosen, kind)
         search.climb(ascents, steps)
         complete = True
     return search.profile(names, tau, time.perf_counter() - started, complete=complete)
+
+
+def _check(counts: Mapping[str, int], edge: int) -> None:
+    for name, value in counts.items():
+        if value < 0:
+            raise OptionError(name, expected="0 or more", found=str(value), remedy="raise it")
+    if edge < 1 or edge % 2 == 0:
+        raise OptionError("edge", expected="an odd number of points", found=str(edge), remedy="choose one such as 5")
 
 
 def _sizes(n: int, faces: int | None) -> list[int]:

@@ -81,7 +81,8 @@ class Complex:
         Returns:
             for every point one weight a vertex, ready for `span(model).params`.
         """
-        return [_point(self, self._shares(model), generator) for _ in range(count)]
+        shares = self._shares(model)
+        return [_point(self, shares, generator) for _ in range(count)]
 
     def _shares(self, model: nn.Module) -> list[float]:
         most = max(map(len, self.simplexes))

@@ -75,12 +75,9 @@ def learn_matching(
         OptionError: if an option is unknown or out of range, there are no batches, or the loss cannot be learned from.
         MismatchError: if model, `a` and `b` do not fit the symmetry and each other.
     """
-    low, high = lam
+    (low, high), middle = lam, sum(lam) / 2
     if not 0 < low <= high < 1:
-        raise OptionError(
-            "lam", expected="a range between 0 and 1", found=str(lam), remedy="choose one such as (0.4, 0.6)"
-        )
-    middle = (low + high) / 2
+        raise OptionError("lam", expected="a range between 0 and 1", found=str(lam), remedy="try (0.4, 0.6)")
 
     def draw(generator: np.random.Generator) -> list[float]:
         share = float(generator.uniform(low, high))
