@@ -135,7 +135,7 @@ def permuted_simplex(
 
     Args:
         model: of the architecture; left as it is.
-        models: the networks, two or more; the first stays where it is.
+        models: two networks or more; the first stays where it is.
         symmetry: as discovered on the model, or loaded.
         batches: the data to learn from, one step each, and to estimate statistics from.
         evaluate: `evaluate(model, batch)` returns sums over the batch: `loss` and `count`.
@@ -161,7 +161,8 @@ def permuted_simplex(
     begun = time.perf_counter()
     _check(len(models), starts, epochs)
     data = repeatable(batches, "batches")
-    evaluation = Evaluation(evaluate, data if validation is None else validation, batchnorm=batchnorm, calibration=data)
+    judged = data if validation is None else validation
+    evaluation = Evaluation(evaluate, judged, batchnorm=batchnorm, calibration=data)
     networks = Networks(model, models, [f"model {k + 1}" for k in range(len(models))], symmetry, evaluate)
     networks.check()
     search = partial(
