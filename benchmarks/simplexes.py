@@ -5,11 +5,11 @@
     python benchmarks/simplexes.py narrow --data-root DIR
 
 `wide`: the MNIST MLPs 3x512, in disjoint triples and quadruples. `narrow`: MLPs of two hidden layers of 64 on
-FashionMNIST, trained here on 10,000 images, in disjoint triples, as they are and with REPAIR at every point; and the
-controls: networks spawned from one after half of their training, reordered copies of one network before and after
-matching. Both print for every tuple and method the simplex barrier in nats (the largest excess found over the
-interpolated losses of the vertices), then means over tuples, and how much lower the joint permutations are than matching
-each network to the first, with the 95 % interval of a paired bootstrap over tuples.
+FashionMNIST, trained here on 13,000 images, in disjoint triples, as they are and with REPAIR at every point; and the
+controls: networks spawned from one after half of their training, copies of one network in random orders, and these
+matched. Both print for every tuple and method the simplex barrier in nats (the largest excess found over the
+interpolated losses of the vertices), then means over tuples, and how much lower the joint permutations are than every
+other method, with the 95 % interval of a paired bootstrap over tuples.
 
 Permutations are searched with training images only: 10,000 to learn from, 1,000 others to judge by. Barriers are
 measured on 2,000 further training images, and on 2,000 test images.

@@ -21,11 +21,13 @@ PLAIN: dict[str, Any] = {
 }
 
 COMMANDS = {
+    "complex": "Find which of several networks form good simplexes.",
     "demo": "Train two small networks, align and merge them, write a report.",
     "inspect": "Find which units of a model can be reordered, and prove it.",
     "match": "Reorder the units of B so that it matches A.",
     "merge": "Align networks to the first and merge them into one.",
     "path": "Measure loss and error on the line between two networks.",
+    "simplex": "Look for the worst average of several networks.",
     "run": "Merge networks as a recipe says.",
 }
 """Every command with the first line of its help. A command is the function of that name in the module of that name,

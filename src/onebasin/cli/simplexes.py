@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,11 +10,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from onebasin import Evaluation, Matching
+from onebasin import Evaluation, Matching, Permutation
 from onebasin.checkpoint import open_checkpoint
-from onebasin.cli.inputs import Source, Subject, check_inputs, find_subject, make_folder, seeded
+from onebasin.cli.inputs import Source, Subject, check_inputs, make_folder, seeded
 from onebasin.cli.screen import Screen
-from onebasin.connectivity import PermutedSimplex, SimplexProfile, permuted_simplex, to_reference
+from onebasin.connectivity import PermutedSimplex, SimplexProfile, permuted_simplex, simplex_barrier, to_reference
 from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.errors import CheckpointError, OptionError
 from onebasin.json_file import read_json, write_json
@@ -23,7 +24,7 @@ from onebasin.symmetry import Status
 from onebasin.tasks import Task
 
 JOINT, TO_REFERENCE, NAIVE = "joint", "to-reference", "naive"
-COLUMNS = ("networks", "barrier", "mean", "centre", "edges", "ratio", "error", "bad", "at most", "worst point")
+COLUMNS = ("networks", "barrier", "edges", "mean", "centre", "error", "bad volume")
 Finder = Callable[[], tuple[Matching, ...]]
 
 
@@ -111,10 +112,13 @@ def _digest(path: Path) -> str:
     return found.hexdigest()[:16]
 
 
-def kept(setting: Setting, name: str, settings: dict[str, object], make: Callable[[], object]) -> object:
+def kept(
+    screen: Screen, setting: Setting, name: str, settings: dict[str, object], make: Callable[[], object]
+) -> object:
     """The result of a unit of work: from its file in the folder where it was made with the same settings, else anew.
 
     Args:
+        screen: learns which files there are.
         setting: names the folder.
         name: of the file.
         settings: what the result depends on; plain JSON values.
@@ -126,9 +130,11 @@ def kept(setting: Setting, name: str, settings: dict[str, object], make: Callabl
     if path.exists():
         data = read_json(path)
         if isinstance(data, dict) and data.get("settings") == settings and "result" in data:
+            screen.wrote(path)
             return data["result"]
     result = make()
     write_json(path, {"settings": settings, "result": result})
+    screen.wrote(path)
     return result
 
 
@@ -152,13 +158,14 @@ def find_joint(screen: Screen, setting: Setting, subject: Subject) -> tuple[Matc
             raise KeyboardInterrupt
         return found.matchings
 
-    return found_before(setting, subject, JOINT, setting.settings("epochs"), search)
+    return found_before(screen, setting, subject, JOINT, setting.settings("epochs"), search)
 
 
-def find_reference(setting: Setting, subject: Subject) -> tuple[Matching, ...]:
+def find_reference(screen: Screen, setting: Setting, subject: Subject) -> tuple[Matching, ...]:
     """Match every network with the first, or take what was found before."""
     paths = [str(path) for path in setting.paths]
     return found_before(
+        screen,
         setting,
         subject,
         TO_REFERENCE,
@@ -168,15 +175,18 @@ def find_reference(setting: Setting, subject: Subject) -> tuple[Matching, ...]:
 
 
 def found_before(
-    setting: Setting, subject: Subject, name: str, settings: dict[str, object], find: Finder
+    screen: Screen, setting: Setting, subject: Subject, name: str, settings: dict[str, object], find: Finder
 ) -> tuple[Matching, ...]:
     """Matchings, kept as a row of permutations."""
 
     def make() -> object:
         return [{group: p.index.tolist() for group, p in m.permutations.items()} for m in find()]
 
-    rows = kept(setting, f"{name}-permutations.json", settings | {"groups": subject.symmetry.sizes}, make)
-    return tuple(subject.symmetry.matching(row) for row in rows)  # type: ignore[attr-defined]
+    rows = kept(screen, setting, f"{name}-permutations.json", settings | {"groups": subject.symmetry.sizes}, make)
+    if not isinstance(rows, list):
+        raise CheckpointError(name, expected="a row of permutations", found=repr(rows)[:60], remedy="remove the file")
+    permutations = [{group: Permutation(index) for group, index in row.items()} for row in rows]
+    return tuple(Matching(subject.symmetry, row, method=name) for row in permutations)
 
 
 def moved(setting: Setting, matchings: Sequence[Matching] | None) -> list[dict[str, Tensor]]:
@@ -189,7 +199,7 @@ def moved(setting: Setting, matchings: Sequence[Matching] | None) -> list[dict[s
 
 def text(value: float | None, draw: Callable[[float], str] = loss_text) -> str:
     """A figure, or a dash where there is none."""
-    return "-" if value is None or value != value else draw(value)  # noqa: PLR0124 - NaN
+    return "-" if value is None or math.isnan(value) else draw(value)
 
 
 def barrier_row(name: str, profile: SimplexProfile) -> tuple[str, ...]:
@@ -197,14 +207,11 @@ def barrier_row(name: str, profile: SimplexProfile) -> tuple[str, ...]:
     return (
         name,
         text(profile.barrier),
+        text(profile.edge_barrier),
         text(profile.mean),
         text(profile.barycentre),
-        text(profile.edge_barrier),
-        text(profile.edge_ratio, lambda value: f"{value:.2f}"),
         text(profile.error_barrier, percent),
-        text(profile.bad_share, percent),
-        text(profile.bad_volume, percent),
-        " ".join(f"{weight:.2f}" for weight in profile.worst),
+        f"<= {percent(profile.bad_volume)}",
     )
 
 
@@ -212,7 +219,41 @@ def barrier_table(setting: Setting, profiles: dict[str, SimplexProfile]) -> Tabl
     """The barriers of several simplexes of the same networks."""
     title = f"{setting.task.name}, {setting.split} split: excess over the interpolated losses, nats"
     rows = tuple(barrier_row(name, profile) for name, profile in profiles.items())
-    return Table(title, COLUMNS, rows, frozenset(COLUMNS[1:-1]))
+    return Table(title, COLUMNS, rows, frozenset(COLUMNS[1:]))
 
 
-__all__ = ["CheckpointError", "find_subject"]
+def measured(
+    screen: Screen, setting: Setting, name: str, vertices: Callable[[], list[dict[str, Tensor]]], faces: int | None
+) -> SimplexProfile:
+    """The profile of one simplex, kept.
+
+    Args:
+        screen: shows progress.
+        setting: how to measure.
+        name: of the simplex.
+        vertices: gives its networks, where they are needed.
+        faces: see `simplex_barrier`.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted; a part of the points is no ground to judge on.
+    """
+
+    def make() -> object:
+        found = simplex_barrier(
+            setting.model,
+            vertices(),
+            setting.evaluation(),
+            samples=setting.samples,
+            ascents=setting.ascents,
+            faces=faces,
+            tau=setting.tau,
+            labels=setting.names,
+            seed=setting.source.seed,
+            progress=screen.stage(f"{name} simplex"),
+        )
+        if not found.complete:
+            raise KeyboardInterrupt
+        return found.to_json()
+
+    settings = setting.settings("split", "samples", "ascents", "tau", "epochs") | {"faces": faces}
+    return SimplexProfile.from_json(kept(screen, setting, f"{name}.json", settings, make), name)

@@ -139,12 +139,12 @@ def permuted_simplex(
         symmetry: as discovered on the model, or loaded.
         batches: the data to learn from, one step each, and to estimate statistics from.
         evaluate: `evaluate(model, batch)` returns sums over the batch: `loss` and `count`.
-        validation: the data on which the barriers are measured that decide; None takes `batches`.
-        batchnorm: what becomes of statistics where a barrier is measured; see `Evaluation`.
+        validation: the data to measure barriers on; None takes `batches`.
+        batchnorm: what becomes of statistics there; see `Evaluation`.
         starts: names of `STARTS`, or matchings of your own, one for every network.
         epochs: passes over `batches`; 0 only chooses among the starts.
         rate: how far a step goes; see `onebasin.matching.learn_matching`.
-        samples: as `ascents` and `steps`: see `simplex_barrier`; the same for every barrier that decides.
+        samples: see `simplex_barrier`; the same for every barrier that decides.
         ascents: see there.
         steps: see there.
         seed: of everything random.
@@ -165,10 +165,8 @@ def permuted_simplex(
     evaluation = Evaluation(evaluate, judged, batchnorm=batchnorm, calibration=data)
     networks = Networks(model, models, [f"model {k + 1}" for k in range(len(models))], symmetry, evaluate)
     networks.check()
-    search = partial(
-        simplex_barrier, model, evaluation=evaluation, samples=samples, ascents=ascents, steps=steps, seed=seed
-    )
-    judge = _Judge(models, search)
+    points = partial(simplex_barrier, samples=samples, ascents=ascents, steps=steps, seed=seed)
+    judge = _Judge(models, partial(points, model, evaluation=evaluation))
     status = _begin(judge, starts, symmetry, seed, progress)
     start, seconds = judge.best, time.perf_counter() - begun
     if status is not Status.INTERRUPTED and epochs and start.profile.barrier > 0:
