@@ -185,7 +185,7 @@ def test_slopes_are_differences(kind: str) -> None:
 def test_ascent_stays_inside_and_goes_up() -> None:
     """A step moves weight to the vertices with larger slopes, out of faces too, and never leaves the simplex."""
     points = np.array([[0.5, 0.5, 0.0], [1 / 3, 1 / 3, 1 / 3]])
-    found = ascent(points, np.array([[0.0, 1.0, 5.0], [7.0, 7.0, 7.0]]), np.array([2.0, 2.0]), 3)
+    found = ascent(points, np.array([[0.0, 1.0, 5.0], [7.0, 7.0, 7.0]]), np.array([2.0, 2.0]))
 
     assert found.sum(1) == pytest.approx([1, 1])
     assert found[0, 2] > 0.02

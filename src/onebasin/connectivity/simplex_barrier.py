@@ -49,7 +49,7 @@ def simplex_barrier(
     Measured are the vertices, points on all edges, the centres of faces, points drawn uniformly, and then points found
     by climbing from the worst of these: exponentiated gradient on the weights (Kivinen and Warmuth 1997),
     `lambda_k <- lambda_k exp(eta g_k) / Z` with `g_k = <grad L(theta(lambda)), theta_k> - L_k`, one backward pass over
-    the data a step, eta halved where a step does not climb.
+    the data a step, eta a quarter of what it was where a step does not climb.
 
     Args:
         model: of the architecture of the networks; left as it is.
@@ -162,15 +162,15 @@ class Search:
             return
         here = np.stack([self.points[k][1] for k in chosen])
         heights, eta = values[chosen], np.full(len(chosen), _STEP)
-        slopes = self.slopes((1 - _INSIDE) * here + _INSIDE / n) if steps else here
+        slopes = self.slopes(inside(here)) if steps else here
         for step in range(steps):
-            there = ascent(here, slopes, eta, n)
+            there = ascent(here, slopes, eta)
             reached = self.look(there, "ascent")
             higher = reached > heights
             here, heights = np.where(higher[:, None], there, here), np.where(higher, reached, heights)
             eta = np.where(higher, eta, eta / 4)
             if step + 1 < steps and higher.any():
-                slopes[higher] = self.slopes(here[higher])
+                slopes[higher] = self.slopes(inside(here[higher]))
 
     def slopes(self, points: Weights) -> Values:
         """`<grad L(theta(lambda)), theta_k> - L_k` at every point, `[points, n]`."""
@@ -229,19 +229,22 @@ class Search:
         )
 
 
-def ascent(points: Weights, slopes: Values, eta: Values, n: int) -> Weights:
-    """One step of exponentiated gradient, a little inside the simplex, which its steps cannot leave.
+def inside(points: Weights) -> Weights:
+    """Points a little off the faces they lie on, which exponentiated gradient cannot leave."""
+    return (1 - _INSIDE) * points + _INSIDE / points.shape[1]
+
+
+def ascent(points: Weights, slopes: Values, eta: Values) -> Weights:
+    """One step of exponentiated gradient from a little inside the simplex, which its steps cannot leave.
 
     Args:
         points: weights, `[points, n]`.
-        slopes: of the excess, `[points, n]`; only their differences count, brought to a spread of 1.
+        slopes: of the excess at `inside(points)`, `[points, n]`; only their differences count, brought to a spread of 1.
         eta: the length of every point's step, `[points]`.
-        n: how many vertices there are.
     """
-    inner = (1 - _INSIDE) * points + _INSIDE / n
     spread = slopes.max(1) - slopes.min(1)
     lean = (slopes - slopes.max(1, keepdims=True)) / np.where(spread > 0, spread, 1)[:, None]
-    found = inner * np.exp(eta[:, None] * lean)
+    found = inside(points) * np.exp(eta[:, None] * lean)
     total: Weights = found / found.sum(1, keepdims=True)
     return total
 
