@@ -22,12 +22,16 @@ def test_three_simplexes_are_measured_and_kept(files: Files, run: Run, tmp_path:
     assert "The worst average found of the 3 networks" in result.stdout
     assert "worst average found, joint:" in result.stdout
     assert sorted(path.name for path in out.iterdir()) == [
-        "joint-permutations.json", "joint.json", "naive.json", "to-reference-permutations.json", "to-reference.json"
+        "joint-matching-2.json", "joint-matching-3.json", "joint-permutations.json", "joint.json", "naive.json",
+        "to-reference-permutations.json", "to-reference.json",
     ]  # fmt: skip
     assert all(f"written: {path}" in result.stdout for path in out.iterdir())
     kept = json.loads((out / "naive.json").read_text(encoding="utf-8"))["result"]
     assert SimplexProfile.from_json(kept, "naive").labels == ("a", "b", "c")
     assert len(kept["worst"]) == len(kept["vertices"]) == 3
+    matchings = [option for k in (2, 3) for option in ("--matching", out / f"joint-matching-{k}.json")]
+    merged = run("merge", files.a, files.b, files.c, "--task", files.task, *matchings, "--out", tmp_path / "m.pt")
+    assert merged.exit_code == 0, merged.stderr
 
 
 def test_reordered_copy_is_found(files: Files, run: Run) -> None:

@@ -158,7 +158,13 @@ def find_joint(screen: Screen, setting: Setting, subject: Subject) -> tuple[Matc
             raise KeyboardInterrupt
         return found.matchings
 
-    return found_before(screen, setting, subject, JOINT, setting.settings("epochs"), search)
+    matchings = found_before(screen, setting, subject, JOINT, setting.settings("epochs"), search)
+    if setting.out is not None:  # for `onebasin merge --matching`
+        for number, matching in enumerate(matchings[1:], start=2):
+            path = setting.out / f"joint-matching-{number}.json"
+            matching.save(path)
+            screen.wrote(path)
+    return matchings
 
 
 def find_reference(screen: Screen, setting: Setting, subject: Subject) -> tuple[Matching, ...]:

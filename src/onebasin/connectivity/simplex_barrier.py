@@ -231,7 +231,8 @@ class Search:
 
 def inside(points: Weights) -> Weights:
     """Points a little off the faces they lie on, which exponentiated gradient cannot leave."""
-    return (1 - _INSIDE) * points + _INSIDE / points.shape[1]
+    found: Weights = (1 - _INSIDE) * points + _INSIDE / points.shape[1]
+    return found
 
 
 def ascent(points: Weights, slopes: Values, eta: Values) -> Weights:
@@ -239,7 +240,7 @@ def ascent(points: Weights, slopes: Values, eta: Values) -> Weights:
 
     Args:
         points: weights, `[points, n]`.
-        slopes: of the excess at `inside(points)`, `[points, n]`; only their differences count, brought to a spread of 1.
+        slopes: of the excess at `inside(points)`, `[points, n]`; their differences count, brought to a spread of 1.
         eta: the length of every point's step, `[points]`.
     """
     spread = slopes.max(1) - slopes.min(1)
