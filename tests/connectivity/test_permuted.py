@@ -117,6 +117,15 @@ def test_given_starts_are_kept_if_nothing_is_better(tmp_path: Path) -> None:
     assert SimplexProfile.load(tmp_path / "simplex.json").barrier == result.barrier
 
 
+def test_start_in_other_coordinates() -> None:
+    """Matchings that lead all networks elsewhere are the same start: the first network stays where it is."""
+    own, g = found().matchings, symmetry().random(8)
+    result = search((1, 2, 3), starts=[[g.compose(matching) for matching in own]], epochs=0)
+
+    assert [m.permutations for m in result.matchings] == [m.permutations for m in own]
+    assert result.barrier == pytest.approx(found().barrier, rel=1e-5)
+
+
 def test_same_seed_same_result() -> None:
     """Two searches with one seed agree in every permutation and every figure."""
     first, again = (search((1, 2, 3), starts=["merge-many"], epochs=2) for _ in range(2))

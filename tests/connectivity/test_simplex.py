@@ -255,6 +255,16 @@ def test_faces_below_a_threshold() -> None:
     assert found.edge_ratio == 1
 
 
+def test_a_loss_that_is_no_number_is_infinitely_bad() -> None:
+    """A point whose network gives NaN is the worst one and bad, also after saving and loading."""
+    found = profile([0.0, math.nan, 0.3])
+    again = SimplexProfile.from_json(json.loads(json.dumps(found.to_json())), "again")
+
+    assert found.barrier == again.barrier == math.inf
+    assert found.bad_share == again.bad_share == 2 / 3
+    assert found.worst.tolist() == found.weights[4].tolist()
+
+
 def test_profile_is_kept_in_a_file(tmp_path: Path) -> None:
     """What is loaded equals what was saved, and the file has what a picture needs."""
     found = simplex_barrier(

@@ -141,7 +141,7 @@ def permuted_simplex(
         evaluate: `evaluate(model, batch)` returns sums over the batch: `loss` and `count`.
         validation: the data to measure barriers on; None takes `batches`.
         batchnorm: what becomes of statistics there; see `Evaluation`.
-        starts: names of `STARTS`, or matchings of your own, one for every network.
+        starts: names of `STARTS`, or matchings of your own, one for every network, in any common coordinates.
         epochs: passes over `batches`; 0 only chooses among the starts.
         rate: how far a step goes; see `onebasin.matching.learn_matching`.
         samples: see `simplex_barrier`; the same for every barrier that decides.
@@ -215,7 +215,8 @@ def _found(
     start: str | Sequence[Matching], models: Sequence[Source], symmetry: Symmetry, seed: int
 ) -> tuple[Matching, ...]:
     if not isinstance(start, str):
-        return tuple(start)
+        back = start[0].inverse() if start else symmetry.identity()  # the first network stays where it is
+        return tuple(back.compose(matching) for matching in start)
     if start == TO_REFERENCE:
         return to_reference(models, symmetry, seed)
     found = match_many(models, symmetry, start, seed)

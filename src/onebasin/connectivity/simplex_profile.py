@@ -69,6 +69,7 @@ class SimplexProfile:
                 "excess", expected="all vertices measured", found="an interrupted simplex", remedy="measure it again"
             )
         found: Values = np.array(values) - self.weights @ np.array(values[:n])
+        found[np.isnan(found)] = np.inf  # a network that gives no number is as bad as can be
         found[:n] = 0.0  # exactly, whatever the sum of products was rounded to
         return found
 
