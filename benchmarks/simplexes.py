@@ -127,7 +127,7 @@ def summary(title: str, tuples: Sequence[dict[str, tuple[float, ...]]]) -> None:
 
 def header() -> None:
     """The heads of all tables."""
-    heads = ("barrier", "edges", "mean", "centre", "test", "test err %")
+    heads = ("barrier", "edges", "mean", "centre", "test", "err %")
     print(f"{'tuple':<22}{'method':<18}" + "".join(f"{head:>10}" for head in heads), flush=True)
 
 
@@ -177,7 +177,7 @@ def narrow(options: argparse.Namespace) -> None:
     n, count = 3, options.tuples * 3
     models = [trained(data, seed, options.training) for seed in range(count)]
     header()
-    tables: dict[str, list[dict[str, tuple[float, ...]]]] = {"keep": [], "repair": []}
+    tables: dict[str, list[dict[str, tuple[float, ...]]]] = {policy: [] for policy in options.policies}
     for first in range(0, count, n):
         chosen = models[first : first + n]
         known = without_data(chosen, symmetry)
@@ -207,6 +207,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[3, 4], help="networks in a tuple, for wide")
     parser.add_argument("--tuples", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4, help="of the joint search")
+    parser.add_argument(
+        "--policies", nargs="+", default=["keep", "repair"], help="for narrow: as they are, and with REPAIR"
+    )
     parser.add_argument("--training", type=int, default=16, help="epochs of the narrow networks")
     options = parser.parse_args()
     torch.set_num_threads(1)
