@@ -20,6 +20,7 @@ from torch import nn
 from connectivity.curve_errors import ROWS as CURVES
 from connectivity.feature_errors import ROWS as FEATURES
 from connectivity.line_errors import ROWS as LINES
+from connectivity.simplex_errors import ROWS as SIMPLEXES
 from correction.error_rows import ROWS as CORRECTION
 from house.source import PACKAGE, functions, parse, place
 from matching.error_rows import MATCHING
@@ -301,6 +302,7 @@ ROWS: list[Row] = [
     *CURVES,
     *LINES,
     *FEATURES,
+    *SIMPLEXES,
     (
         lambda: path(evaluate=lambda *_: {"loss": 0.0, "count": 0}),
         OptionError,

@@ -51,6 +51,7 @@ HOME = {
     "safetensors": "checkpoint",
     "scipy": "assignment",
     "yaml": "cli",
+    "gudhi": "connectivity",
 }
 
 Sources = Mapping[str, ast.Module]

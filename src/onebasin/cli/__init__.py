@@ -23,6 +23,7 @@ PLAIN: dict[str, Any] = {
 COMMANDS = {
     "band": "Find the lowest pass between networks with elastic bands.",
     "curve": "Train a curve of low loss between two networks.",
+    "complex": "Find which of several networks form good simplexes.",
     "demo": "Train two small networks, align and merge them, write a report.",
     "ensemble": "Compare ensembles of networks at equal cost.",
     "features": "Measure how linear the features of every layer are.",
@@ -31,6 +32,7 @@ COMMANDS = {
     "merge": "Align networks to the first and merge them into one.",
     "path": "Measure loss and error on the line between two networks.",
     "reproduce": "Repeat claims of the literature.",
+    "simplex": "Look for the worst average of several networks.",
     "run": "Merge networks as a recipe says.",
     "star": "Train a network that low lines connect with several others.",
 }

@@ -16,13 +16,33 @@ from onebasin.connectivity.cycles import snapshot_average as snapshot_average
 from onebasin.connectivity.ensemble import score_ensemble as score_ensemble
 from onebasin.connectivity.ensemble_rows import ensemble_table as ensemble_table
 from onebasin.connectivity.ensemble_table import EnsembleTable as EnsembleTable
+from onebasin.connectivity.filtration import Filtration as Filtration
+from onebasin.connectivity.filtration import Interval as Interval
+from onebasin.connectivity.glue import Framed as Framed
+from onebasin.connectivity.glue import Gluing as Gluing
+from onebasin.connectivity.glue import copies as copies
+from onebasin.connectivity.glue import glue as glue
+from onebasin.connectivity.holonomy import Growth as Growth
+from onebasin.connectivity.holonomy import Holonomy as Holonomy
+from onebasin.connectivity.holonomy import grow as grow
+from onebasin.connectivity.holonomy import holonomy as holonomy
+from onebasin.connectivity.holonomy import triangles as triangles
 from onebasin.connectivity.linearity import FeatureLinearity as FeatureLinearity
 from onebasin.connectivity.linearity import feature_linearity as feature_linearity
 from onebasin.connectivity.path import PathProfile as PathProfile
 from onebasin.connectivity.path import profile_path as profile_path
+from onebasin.connectivity.permuted import PermutedSimplex as PermutedSimplex
+from onebasin.connectivity.permuted import permuted_simplex as permuted_simplex
+from onebasin.connectivity.permuted import to_reference as to_reference
+from onebasin.connectivity.simplex import Simplex as Simplex
+from onebasin.connectivity.simplex_barrier import simplex_barrier as simplex_barrier
+from onebasin.connectivity.simplex_profile import SimplexProfile as SimplexProfile
 from onebasin.connectivity.spawn import Spawning as Spawning
 from onebasin.connectivity.spawn import spawn as spawn
 from onebasin.connectivity.spawn import spawning_onset as spawning_onset
+from onebasin.connectivity.spro import Complex as Complex
+from onebasin.connectivity.spro import fit_complex as fit_complex
+from onebasin.connectivity.spro import fit_simplex as fit_simplex
 from onebasin.connectivity.star import Star as Star
 from onebasin.connectivity.star import StarProfile as StarProfile
 from onebasin.connectivity.star import fit_star as fit_star
@@ -40,12 +60,22 @@ from onebasin.connectivity.tree import spanning_tree as spanning_tree
 __all__ = [
     "Band",
     "BandSchedule",
+    "Complex",
     "Curve",
     "CurveProfile",
     "EnsembleTable",
     "FeatureLinearity",
+    "Filtration",
+    "Framed",
+    "Gluing",
+    "Growth",
+    "Holonomy",
+    "Interval",
     "PathProfile",
+    "PermutedSimplex",
     "Schedule",
+    "Simplex",
+    "SimplexProfile",
     "Spawning",
     "Star",
     "StarProfile",
@@ -54,24 +84,34 @@ __all__ = [
     "auto_neb",
     "cka",
     "commutativity",
+    "copies",
     "cyclic",
     "ensemble_table",
     "explore",
     "feature_linearity",
     "feature_similarity",
+    "fit_complex",
     "fit_curve",
+    "fit_simplex",
     "fit_star",
+    "glue",
+    "grow",
+    "holonomy",
+    "permuted_simplex",
     "principal_angles",
     "profile_curve",
     "profile_path",
     "profile_star",
     "redistribute",
     "score_ensemble",
+    "simplex_barrier",
     "snapshot_average",
     "spanning_tree",
     "spawn",
     "spawning_onset",
     "stitch",
     "straight",
+    "to_reference",
+    "triangles",
     "weak_additivity",
 ]

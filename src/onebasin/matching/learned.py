@@ -75,20 +75,19 @@ def learn_matching(
         OptionError: if an option is unknown or out of range, there are no batches, or the loss cannot be learned from.
         MismatchError: if model, `a` and `b` do not fit the symmetry and each other.
     """
-    low, high = lam
+    (low, high), middle = lam, sum(lam) / 2
     if not 0 < low <= high < 1:
-        raise OptionError(
-            "lam", expected="a range between 0 and 1", found=str(lam), remedy="choose one such as (0.4, 0.6)"
-        )
-    middle = (low + high) / 2
+        raise OptionError("lam", expected="a range between 0 and 1", found=str(lam), remedy="try (0.4, 0.6)")
 
     def draw(generator: np.random.Generator) -> list[float]:
         share = float(generator.uniform(low, high))
         return [1 - share, share]
 
-    plan = _Plan(batches, validation, method, epochs, rate, seed, progress, draw, [1 - middle, middle])
-    networks = _Networks(model, (a, b), ("a", "b"), symmetry, evaluate)
-    return _learn(networks, None if start is None else [start], plan)[0]
+    data = repeatable(batches, "batches")
+    judge = average_loss([1 - middle, middle], data if validation is None else validation)
+    plan = Plan(data, judge, draw, method, epochs, rate, seed, progress)
+    networks = Networks(model, (a, b), ("a", "b"), symmetry, evaluate)
+    return learn(networks, None if start is None else [start], plan)[0]
 
 
 def learn_universe(
@@ -144,14 +143,39 @@ def learn_universe(
     def draw(generator: np.random.Generator) -> list[float]:
         return [(1 - spread) / count + spread * float(share) for share in generator.dirichlet(np.ones(count))]
 
-    plan = _Plan(batches, validation, method, epochs, rate, seed, progress, draw, [1 / count] * count)
+    data = repeatable(batches, "batches")
+    judge = average_loss([1 / count] * count, data if validation is None else validation)
+    plan = Plan(data, judge, draw, method, epochs, rate, seed, progress)
     labels = [f"model {number}" for number in range(1, count + 1)]
-    return _learn(_Networks(model, models, labels, symmetry, evaluate), starts, plan)
+    return learn(Networks(model, models, labels, symmetry, evaluate), starts, plan)
+
+
+Judge = Callable[[TaskLoss, tuple[Matching, ...]], float]
+"""What decides which matchings are kept: one number, the lower the better, for one matching a network but the first."""
+
+
+def average_loss(shares: Sequence[float], batches: Batches) -> Judge:
+    """Judge by the mean loss of one average.
+
+    Args:
+        shares: of each network.
+        batches: to take the loss on.
+    """
+    data = repeatable(batches, "validation")
+    return lambda loss, matchings: loss.mean(loss.moved(matchings), shares, data())
 
 
 @dataclass(frozen=True, slots=True)
-class _Networks:
-    """What is to be averaged, and what its loss is."""
+class Networks:
+    """What is to be averaged, and what its loss is.
+
+    Attributes:
+        model: gives code, devices and dtypes.
+        sources: the networks; the first stays.
+        labels: what to call them in errors.
+        symmetry: of all.
+        evaluate: the loss.
+    """
 
     model: nn.Module
     sources: Sequence[Source]
@@ -170,18 +194,28 @@ class _Networks:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """How to learn: `draw` gives the shares of a step, `middle` those that are measured."""
+class Plan:
+    """How to learn.
+
+    Attributes:
+        batches: to learn from.
+        judge: decides what is kept.
+        draw: gives the shares of a step.
+        method: a name of `LATENTS`.
+        epochs: passes over the data.
+        rate: how far a step goes; None takes that of `RATES`.
+        seed: of the shares.
+        progress: called after every epoch.
+    """
 
     batches: Batches
-    validation: Batches | None
+    judge: Judge
+    draw: Callable[[np.random.Generator], list[float]]
     method: str
     epochs: int
     rate: float | None
     seed: int
     progress: Report
-    draw: Callable[[np.random.Generator], list[float]]
-    middle: list[float]
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -209,7 +243,7 @@ class _Record:
             self.best = matchings
         self.losses.append(loss)
 
-    def finished(self, starts: Sequence[Matching], status: Status, plan: _Plan) -> tuple[Matching, ...]:
+    def finished(self, starts: Sequence[Matching], status: Status, plan: Plan) -> tuple[Matching, ...]:
         """The best matchings with their history."""
         found = []
         for matching, start in zip(self.best, starts, strict=True):
@@ -232,11 +266,21 @@ class _Record:
         return tuple(found)
 
 
-def _learn(networks: _Networks, given: Sequence[Matching] | None, plan: _Plan) -> tuple[Matching, ...]:
+def learn(networks: Networks, given: Sequence[Matching] | None, plan: Plan) -> tuple[Matching, ...]:
+    """Learn one matching for every network but the first; see `learn_universe`.
+
+    Args:
+        networks: at least two.
+        given: where to begin; None searches without data.
+        plan: how to learn.
+
+    Raises:
+        OptionError: the starts are not those of the networks, there are no batches, or the loss cannot be learned from.
+        MismatchError: the networks do not fit the symmetry or each other.
+    """
     begun = time.perf_counter()
     networks.check()
     data = repeatable(plan.batches, "batches")
-    validation = data if plan.validation is None else repeatable(plan.validation, "validation")
     starts = _searched(networks, plan) if given is None else _fitting(networks, given)
     record = _Record(starts)
     record.seconds["start"] = time.perf_counter() - begun
@@ -245,14 +289,14 @@ def _learn(networks: _Networks, given: Sequence[Matching] | None, plan: _Plan) -
     else:
         try:
             with batch_statistics(networks.model):
-                status = _follow(networks.loss(), record, data, validation, plan)
+                status = _follow(networks.loss(), record, data, plan)
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
     record.seconds["total"] = time.perf_counter() - begun
     return record.finished(starts, status, plan)
 
 
-def _searched(networks: _Networks, plan: _Plan) -> tuple[Matching, ...]:
+def _searched(networks: Networks, plan: Plan) -> tuple[Matching, ...]:
     """The best matching with the first network that is found without data; where interrupted, the rest stays."""
     found: list[Matching] = []
     for source in networks.sources[1:]:
@@ -264,7 +308,7 @@ def _searched(networks: _Networks, plan: _Plan) -> tuple[Matching, ...]:
     return tuple(found)
 
 
-def _fitting(networks: _Networks, starts: Sequence[Matching]) -> tuple[Matching, ...]:
+def _fitting(networks: Networks, starts: Sequence[Matching]) -> tuple[Matching, ...]:
     """Starts as given, if they fit."""
     moved = len(networks.sources) - 1
     if len(starts) != moved or any(start.symmetry.groups != networks.symmetry.groups for start in starts):
@@ -281,12 +325,11 @@ def _follow(
     loss: TaskLoss,
     record: _Record,
     data: Callable[[], Iterable[object]],
-    validation: Callable[[], Iterable[object]],
-    plan: _Plan,
+    plan: Plan,
 ) -> Status:
     """Measure the start, then learn and measure every epoch."""
     if not loss.names:  # Nothing can move.
-        record.keep(record.best, loss.mean(loss.moved(record.best), plan.middle, validation()))
+        record.keep(record.best, plan.judge(loss, record.best))
         return Status.OPTIMAL
     generator = np.random.default_rng(plan.seed)
     rate = RATES[plan.method] if plan.rate is None else plan.rate
@@ -301,7 +344,7 @@ def _follow(
             raise OptionError("batches", expected="some in every epoch", found="none", remedy="pass a list of batches")
         learned = time.perf_counter()
         matchings = tuple(latent.matching for latent in latents)
-        record.keep(matchings, loss.mean(loss.moved(matchings), plan.middle, validation()))
+        record.keep(matchings, plan.judge(loss, matchings))
         record.seconds["learn"] += learned - begun
         record.seconds["measure"] += time.perf_counter() - learned
         if epoch:
