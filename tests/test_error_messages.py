@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from connectivity.line_errors import ROWS as LINES
+from connectivity.plane_errors import ROWS as PLANES
 from correction.error_rows import ROWS as CORRECTION
 from house.source import PACKAGE, functions, parse, place
 from matching.error_rows import MATCHING
@@ -297,6 +298,7 @@ ROWS: list[Row] = [
     *CORRECTION,
     # connectivity
     *LINES,
+    *PLANES,
     (
         lambda: path(evaluate=lambda *_: {"loss": 0.0, "count": 0}),
         OptionError,
