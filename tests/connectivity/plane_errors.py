@@ -86,7 +86,7 @@ ROWS = [
     (
         lambda: measure_plane(random_plane(LINE, LINE), replace(EVALUATION, batchnorm="repair")),
         OptionError,
-        r"^batchnorm: expected reestimate or keep: spreads of units cannot be extrapolated beyond the networks, found repair",
+        r"^batchnorm: expected reestimate or keep: spreads of units cannot be extrapolated",
     ),
     (
         lambda: grid(so_far=grid(margin=1)),

@@ -75,11 +75,11 @@ class Line:
         return self.loss_barrier <= LOSS_BARRIER
 
     @property
-    def sure(self) -> bool:
-        """Whether `flat` would be the same at both ends of the interval."""
+    def unsure(self) -> bool:
+        """Whether `flat` is not the same at both ends of a known interval."""
         known = self.error_interval if self.error_barrier is not None else self.loss_interval
         limit = ERROR_BARRIER if self.error_barrier is not None else LOSS_BARRIER
-        return known is not None and (known[0] <= limit) == (known[1] <= limit)
+        return known is not None and (known[0] <= limit) != (known[1] <= limit)
 
     @classmethod
     def of(cls, data: Mapping[str, object]) -> Self:
@@ -212,7 +212,7 @@ class Preflight:
         rest = [name for name in self.names if not any(name in group for group in clusters)]
         if rest:
             words.append(f"Leave out {_listed(rest)}.")
-        if not all(pair.line.sure for pair in self.pairs):
+        if any(pair.line.unsure for pair in self.pairs):
             words.append("Some intervals reach across the limit: measure on more data to be sure.")
         return " ".join(words)
 
