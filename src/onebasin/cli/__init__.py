@@ -21,10 +21,12 @@ PLAIN: dict[str, Any] = {
 }
 
 COMMANDS = {
+    "connect": "Say which of several networks may be averaged, and how.",
     "demo": "Train two small networks, align and merge them, write a report.",
     "inspect": "Find which units of a model can be reordered, and prove it.",
     "match": "Reorder the units of B so that it matches A.",
     "merge": "Align networks to the first and merge them into one.",
+    "plane": "Draw the loss on a plane or polygon of networks.",
     "path": "Measure loss and error on the line between two networks.",
     "run": "Merge networks as a recipe says.",
 }

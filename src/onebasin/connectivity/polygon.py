@@ -186,6 +186,24 @@ def measure_polygon(
         OptionError: if there are fewer than three networks, an option or the evaluation cannot work, or `so_far` is
             another grid.
     """
+    grid = _started(span, names, evaluation, rings, so_far)
+    weights = grid.weights
+    with suppress(KeyboardInterrupt):
+        while len(grid.loss) < len(weights):
+            rows = list(measure(span, weights[len(grid.loss) : len(grid.loss) + PART], evaluation))
+            loss = (*grid.loss, *(row.loss for row in rows))
+            error = (*grid.error, *(row.error for row in rows if row.error is not None))
+            grid = replace(grid, loss=loss, error=error, count=rows[0].count, complete=len(loss) == len(weights))
+            if after_part is not None:
+                after_part(grid)
+            progress(Progress("polygon", len(loss), len(weights), f"greatest loss {max(loss):.4g}"))
+    return grid
+
+
+def _started(
+    span: Span, names: Sequence[str], evaluation: Evaluation, rings: int, so_far: PolygonGrid | None
+) -> PolygonGrid:
+    """The grid with no value, or with those measured before."""
     count = len(span)
     if count < LEAST or len(names) != count:
         raise OptionError(
@@ -206,14 +224,5 @@ def measure_polygon(
                 found="another one",
                 remedy="leave it out",
             )
-        grid = so_far
-    with suppress(KeyboardInterrupt):
-        while len(grid.loss) < len(weights):
-            rows = list(measure(span, weights[len(grid.loss) : len(grid.loss) + PART], evaluation))
-            loss = (*grid.loss, *(row.loss for row in rows))
-            error = (*grid.error, *(row.error for row in rows if row.error is not None))
-            grid = replace(grid, loss=loss, error=error, count=rows[0].count, complete=len(loss) == len(weights))
-            if after_part is not None:
-                after_part(grid)
-            progress(Progress("polygon", len(loss), len(weights), f"greatest loss {max(loss):.4g}"))
+        return so_far
     return grid

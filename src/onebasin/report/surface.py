@@ -19,7 +19,7 @@ SCHEME: Final = "viridis"
 """Colours that are told apart with any kind of colour blindness, and whose lightness rises with the value."""
 LEVELS = 9
 """Lines of equal height in a map."""
-TILES = 700
+TILES = 400
 """Triangles that a map is drawn with, at least."""
 CHARACTER, LINE_HEIGHT = 7.0, 15.0
 """Pixels that a character and a line of a label take, rounded up."""

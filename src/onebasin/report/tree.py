@@ -161,7 +161,7 @@ def matrix_chart(data: Mapping[str, Any]) -> "alt.LayerChart":
     names, tree, every = graph_edges(data)
     ordered = in_order(names, tree)
     cells = [
-        {"row": row, "column": column, "height": height, "text": loss_text(height)}
+        {"row": row, "column": column, "height": height, "text": f"{height:.4g}"}
         for a, b, height in every
         for row, column in ((a, b), (b, a))
     ]
