@@ -26,8 +26,8 @@ COMMANDS = {
     "inspect": "Find which units of a model can be reordered, and prove it.",
     "match": "Reorder the units of B so that it matches A.",
     "merge": "Align networks to the first and merge them into one.",
-    "plane": "Draw the loss on a plane or polygon of networks.",
     "path": "Measure loss and error on the line between two networks.",
+    "plane": "Draw the loss on a plane or polygon of networks.",
     "run": "Merge networks as a recipe says.",
 }
 """Every command with the first line of its help. A command is the function of that name in the module of that name,

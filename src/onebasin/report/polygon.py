@@ -72,8 +72,8 @@ def polygon_chart(data: dict[str, Any], measure: str = "loss") -> "alt.LayerChar
             x=x, x2="x2:Q", y=y, y2="y2:Q"),
         alt.Chart({"values": outline(len(names))}).mark_line(style="edge").encode(x=x, y=y, order="step:Q"),
         *_samples(points, weights, values, names, measure, x, y),
-        *_worst(data, points, values, corners, x, y),
         *_corners(names, corners, x, y),
+        *_worst(data, points, values, corners, x, y),
     ]  # fmt: skip
     found: alt.LayerChart = alt.LayerChart(layer=layers, width=SIDE, height=SIDE * (high - low) / (2 * REACH))
     return found
