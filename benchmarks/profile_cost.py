@@ -1,6 +1,6 @@
 """What a profile of 25 points costs beside 25 plain evaluations of a model.
 
-    python benchmarks/profile_cost.py --data-root DIR [--rounds 3] [--images 256] [--threads 1]
+    python benchmarks/profile_cost.py --data-root DIR [--rounds 3] [--images 256] [--threads 1] [--only TEXT]
 
 A plain evaluation is `load_state_dict` and a loop over the batches in eval mode without gradients. A profile makes the
 25 sums of two networks as well. Both are timed in turn, in processor time; shown are medians and the median of the
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=256, help="of CIFAR-10, in two batches")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose names hold it")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     mnist = load_task("mnist", data_root=arguments.data_root)
@@ -40,7 +41,8 @@ def main() -> None:
     print(f"{'':30}{'plain, s':>10}{'profile, s':>12}{'ratio':>8}")
     for name, task, batches in (("MNIST MLP 3x512", mnist, list(mnist.batches("test"))), ("ResNet-20", cifar, few)):
         for kind in ("evaluate", "predict"):
-            compare(f"{name}, {kind}", task, batches, predictive=kind == "predict", rounds=arguments.rounds)
+            if arguments.only in f"{name}, {kind}":
+                compare(f"{name}, {kind}", task, batches, predictive=kind == "predict", rounds=arguments.rounds)
 
 
 def compare(name: str, task: Task, batches: Iterable[object], *, predictive: bool, rounds: int) -> None:
