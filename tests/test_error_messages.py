@@ -20,6 +20,7 @@ from torch import nn
 from connectivity.curve_errors import ROWS as CURVES
 from connectivity.feature_errors import ROWS as FEATURES
 from connectivity.line_errors import ROWS as LINES
+from connectivity.plane_errors import ROWS as PLANES
 from connectivity.simplex_errors import ROWS as SIMPLEXES
 from correction.error_rows import ROWS as CORRECTION
 from house.source import PACKAGE, functions, parse, place
@@ -303,6 +304,7 @@ ROWS: list[Row] = [
     *LINES,
     *FEATURES,
     *SIMPLEXES,
+    *PLANES,
     (
         lambda: path(evaluate=lambda *_: {"loss": 0.0, "count": 0}),
         OptionError,

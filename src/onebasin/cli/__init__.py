@@ -22,8 +22,9 @@ PLAIN: dict[str, Any] = {
 
 COMMANDS = {
     "band": "Find the lowest pass between networks with elastic bands.",
-    "curve": "Train a curve of low loss between two networks.",
     "complex": "Find which of several networks form good simplexes.",
+    "connect": "Say which of several networks may be averaged, and how.",
+    "curve": "Train a curve of low loss between two networks.",
     "demo": "Train two small networks, align and merge them, write a report.",
     "ensemble": "Compare ensembles of networks at equal cost.",
     "features": "Measure how linear the features of every layer are.",
@@ -31,9 +32,10 @@ COMMANDS = {
     "match": "Reorder the units of B so that it matches A.",
     "merge": "Align networks to the first and merge them into one.",
     "path": "Measure loss and error on the line between two networks.",
+    "plane": "Draw the loss on a plane or polygon of networks.",
     "reproduce": "Repeat claims of the literature.",
-    "simplex": "Look for the worst average of several networks.",
     "run": "Merge networks as a recipe says.",
+    "simplex": "Look for the worst average of several networks.",
     "star": "Train a network that low lines connect with several others.",
 }
 """Every command with the first line of its help. A command is the function of that name in the module of that name,

@@ -34,6 +34,15 @@ from onebasin.connectivity.path import profile_path as profile_path
 from onebasin.connectivity.permuted import PermutedSimplex as PermutedSimplex
 from onebasin.connectivity.permuted import permuted_simplex as permuted_simplex
 from onebasin.connectivity.permuted import to_reference as to_reference
+from onebasin.connectivity.plane import PlaneGrid as PlaneGrid
+from onebasin.connectivity.plane import measure_plane as measure_plane
+from onebasin.connectivity.plane import pca_plane as pca_plane
+from onebasin.connectivity.plane import plane_through as plane_through
+from onebasin.connectivity.plane import random_plane as random_plane
+from onebasin.connectivity.polygon import PolygonGrid as PolygonGrid
+from onebasin.connectivity.polygon import measure_polygon as measure_polygon
+from onebasin.connectivity.preflight import Preflight as Preflight
+from onebasin.connectivity.preflight import preflight as preflight
 from onebasin.connectivity.simplex import Simplex as Simplex
 from onebasin.connectivity.simplex_barrier import simplex_barrier as simplex_barrier
 from onebasin.connectivity.simplex_profile import SimplexProfile as SimplexProfile
@@ -73,6 +82,9 @@ __all__ = [
     "Interval",
     "PathProfile",
     "PermutedSimplex",
+    "PlaneGrid",
+    "PolygonGrid",
+    "Preflight",
     "Schedule",
     "Simplex",
     "SimplexProfile",
@@ -97,11 +109,17 @@ __all__ = [
     "glue",
     "grow",
     "holonomy",
+    "measure_plane",
+    "measure_polygon",
+    "pca_plane",
     "permuted_simplex",
+    "plane_through",
+    "preflight",
     "principal_angles",
     "profile_curve",
     "profile_path",
     "profile_star",
+    "random_plane",
     "redistribute",
     "score_ensemble",
     "simplex_barrier",

@@ -308,11 +308,13 @@ def _intervals(lams: Values, measured: Sequence[Measured], seed: int) -> dict[st
     if all(len(row.errors) for row in measured):
         tables["error"] = np.stack([row.errors for row in measured])
     found: dict[str, list[Values]] = {f"{what} {baseline}": [] for what in tables for baseline in BASELINES}
+    drawn = np.empty((_AT_ONCE, units))  # how often each unit is in each sample
     for _ in range(RESAMPLES // _AT_ONCE):
-        drawn = generator.multinomial(units, np.full(units, 1 / units), size=_AT_ONCE).T.astype(np.float64)
-        samples = counts @ drawn
+        for row in drawn:  # several times as fast as drawing the counts from their multinomial distribution
+            row[:] = np.bincount(generator.integers(units, size=units), minlength=units)
+        samples = drawn @ counts
         for what, table in tables.items():
-            means = table @ drawn / samples
+            means = (table @ drawn.T) / samples
             for baseline in BASELINES:
                 found[f"{what} {baseline}"].append(_rises(lams, means, baseline))
     rows = {name: np.percentile(np.concatenate(parts), (_SIDE, 100 - _SIDE)) for name, parts in found.items()}

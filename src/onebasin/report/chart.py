@@ -192,13 +192,18 @@ def config(theme: str) -> dict[str, object]:
         },
         "axisX": {"grid": False},
         "axisY": {"domain": False, "ticks": False, "tickCount": 5},
-        "legend": {"labelColor": ink, "labelFontSize": 13, "symbolStrokeWidth": 3, "symbolSize": 260, "offset": 4},
-        "title": {"color": ink, "fontSize": 15, "fontWeight": "bold"},
+        "legend": {
+            "titleColor": ink, "labelColor": ink, "labelFontSize": 13, "symbolStrokeWidth": 3, "symbolSize": 260,
+            "offset": 4, "titlePadding": 9,
+        },
+        "title": {"color": ink, "subtitleColor": soft, "fontSize": 15, "fontWeight": "bold"},
         "style": {
             "chord": {"color": soft, "strokeDash": [4, 4]},
+            "baseline": {"color": soft, "strokeWidth": 1.5},
             "end": {"color": ink, "filled": True, "size": 60, "opacity": 1},
             "barrier": {"fontSize": 13, "fontWeight": "bold", "align": "center", "dy": -12},
             "name": {"fontSize": 12, "color": ink, "baseline": "middle"},
+            "edge": {"color": ink, "strokeWidth": 1.5},
             "halo": {"stroke": paper, "strokeWidth": 5, "strokeJoin": "round"},
         },
     }  # fmt: skip

@@ -1,0 +1,243 @@
+"""`onebasin connect`: which of several networks may be averaged, before it is done."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onebasin import Matching, Status
+from onebasin.checkpoint import Source as Network
+from onebasin.cli.inputs import Source, Subject, find_subject, make_folder
+from onebasin.cli.kept import open_folder
+from onebasin.cli.options import (
+    SAMPLES,
+    TASK,
+    DataRootOption,
+    JsonOption,
+    PointStatisticsOption,
+    SamplesOption,
+    SeedOption,
+    SplitOption,
+    SymmetryOption,
+    ThreadsOption,
+    VerifyOption,
+)
+from onebasin.cli.points import Study, built
+from onebasin.cli.screen import Screen, session
+from onebasin.cli.search import Search, with_search_options
+from onebasin.cli.searching import find_matchings
+from onebasin.cli.versions import versions
+from onebasin.connectivity import Preflight, preflight
+from onebasin.connectivity.preflight import AS_THEY_ARE, CORRECT, ERROR_BARRIER, LOSS_BARRIER, Align, Line, Pair
+from onebasin.errors import OptionError
+from onebasin.report import Page, Picture, Table, save_page, save_picture
+from onebasin.report.table import loss_text
+from onebasin.report.table import points as in_points
+
+JSON_FILE, PAGE_FILE, PAIRS = "connect.json", "report.html", "pairs"
+PICTURES = {"raw": ("as-they-are.png", "Barriers, as they are"), "aligned": ("aligned.png", "Barriers, aligned")}
+
+ModelsArgument = Annotated[
+    list[Path], typer.Argument(metavar="A B ...", help="Checkpoints of one architecture, two or more.")
+]
+PointsOption = Annotated[
+    int, typer.Option("--points", metavar="N", min=3, help="Points on every line, ends included; odd has the average.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="A folder for the answer, pictures and a page; run again, the command goes on from its finished pairs.",
+        show_default=False,
+    ),
+]
+
+
+@with_search_options
+def connect(
+    models: ModelsArgument,
+    task: Annotated[str, TASK],
+    search: Search,
+    data_root: DataRootOption = None,
+    symmetry: SymmetryOption = None,
+    points: PointsOption = 7,
+    split: SplitOption = "test",
+    batchnorm: PointStatisticsOption = None,
+    samples: SamplesOption = SAMPLES,
+    out: OutOption = None,
+    proving: VerifyOption = True,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which of several networks may be averaged, and how.
+
+    Every two of them are measured on the line between them, as they are and aligned, and where neither helps also
+    corrected. Two may be averaged if the error rises by at most one point on the way (where errors are not counted, the
+    loss by 0.05); networks joined by such pairs form a group. The command that averages each group is printed.
+
+    \b
+    Examples:
+      onebasin connect a.safetensors b.safetensors c.safetensors --task my_task.py
+      onebasin connect runs/*.pt --task cifar10 --data-root data --points 5 --split val --out answer
+
+    Exit status: 0 done, 1 the symmetry does not hold or the work was interrupted (with --out, finished pairs are
+    kept), 2 bad input.
+    """  # noqa: D301 - the command line reads the escape
+    with session(as_json=as_json, threads=threads, task=task) as screen:
+        if len(models) < 2:  # noqa: PLR2004 - a pair
+            raise OptionError("models", expected="two or more", found=str(len(models)), remedy="name another")
+        source = Source(task, data_root, symmetry, proving, seed=seed)
+        study = Study.of("onebasin connect", models, source, split, batchnorm, samples)
+        open_folder(out, study.settings | {"points": points, "search": asdict(search)})
+        subject = find_subject(screen, source).require()
+        answer = _answer(screen, study, subject, search, points, out)
+        _finish(screen, answer, _commands(answer, study), out, study.about | {"symmetry": subject.proof})
+
+
+def _answer(screen: Screen, study: Study, subject: Subject, search: Search, points: int, out: Path | None) -> Preflight:
+    """Measure all pairs that were not measured before."""
+    names, seed = list(study.paths), study.source.seed
+    return preflight(
+        built(study.task),
+        [str(path) for path in study.paths.values()],
+        subject.symmetry,
+        study.evaluation,
+        names=names,
+        points=points,
+        align=_searching(screen, subject, search, seed),
+        seed=seed,
+        done=_finished(out),
+        after_pair=lambda pair: _keep(screen, out, names, pair),
+        progress=screen.stage("pairs"),
+    )
+
+
+def _searching(screen: Screen, subject: Subject, search: Search, seed: int) -> Align:
+    """A search for the matching of two networks, with the options of the command."""
+
+    def find(a: Network, b: Network) -> Matching:
+        found = find_matchings(screen, [Path(str(a)), Path(str(b))], subject, search, seed)[0]
+        if found.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        return found
+
+    return find
+
+
+def _finished(out: Path | None) -> list[Pair]:
+    """The pairs that were measured before."""
+    return [Pair.load(file) for file in sorted((out / PAIRS).glob("*.json"))] if out is not None else []
+
+
+def _keep(screen: Screen, out: Path | None, names: Sequence[str], pair: Pair) -> None:
+    """Write a pair to a file that is named by the numbers of its networks."""
+    if out is not None:
+        file = make_folder(out / PAIRS) / f"{names.index(pair.a) + 1}-{names.index(pair.b) + 1}.json"
+        pair.save(file)
+        screen.wrote(file)
+
+
+def _commands(answer: Preflight, study: Study) -> list[str]:
+    """The command that averages each group of networks."""
+    source = study.source
+    options = ["--task", str(source.task), *(["--data-root", str(source.data_root)] if source.data_root else [])]
+    options += ["--symmetry", str(source.symmetry)] if source.symmetry else []
+    groups = [group for group in answer.clusters if len(group) > 1]
+    rows = []
+    for number, group in enumerate(groups, start=1):
+        out = "merged.safetensors" if len(groups) == 1 else f"merged-{number}.safetensors"
+        words = ["onebasin", "merge", *(str(study.paths[name]) for name in group), *options, "--out", out]
+        rows.append(shlex.join(words + (["--no-align"] if answer.suggestion(group) == AS_THEY_ARE else [])))
+    return rows
+
+
+def pair_table(answer: Preflight) -> Table:
+    """A row a pair: barriers as they are, aligned and corrected, how linear the outputs are, and the suggestion."""
+    counted = all(pair.raw.error_barrier is not None for pair in answer.pairs)
+    corrected = any(pair.corrected for pair in answer.pairs)
+    barriers = ("as they are", "aligned", *(("corrected",) if corrected else ()))
+    rows = []
+    for pair in answer.pairs:
+        low = pair.suggestion == AS_THEY_ARE
+        score = pair.raw_features if low else pair.aligned_features
+        interval = pair.line.error_interval if counted else pair.line.loss_interval
+        lines = [pair.raw, pair.aligned, pair.corrected][: len(barriers)]
+        rows.append((
+            pair.a,
+            pair.b,
+            *("" if line is None else _text(_height(line), counted=counted) for line in lines),
+            "" if interval is None else _text(interval[1] * (100 if counted else 1), counted=counted),
+            "" if score is None else f"{score:.4f}",
+            pair.suggestion,
+        ))  # fmt: skip
+    title = f"{'Error barriers in points' if counted else 'Loss barriers'}; up to: the end of the 95 % interval"
+    columns = ("a", "b", *barriers, "up to", "1 - cos", "suggestion")
+    return Table(title, columns, tuple(rows), frozenset(columns[2:-1]))
+
+
+def _text(height: float, *, counted: bool) -> str:
+    return in_points(height / 100) if counted else loss_text(height)
+
+
+def _finish(
+    screen: Screen, answer: Preflight, commands: Sequence[str], out: Path | None, about: Mapping[str, str]
+) -> None:
+    """Write and show the answer."""
+    table = pair_table(answer)
+    if out is not None:
+        answer.save(out / JSON_FILE)
+        screen.wrote(out / JSON_FILE)
+        if answer.complete:
+            with screen.during("drawing"):
+                _draw(screen, answer, table, commands, out, about)
+    screen.close()
+    screen.result(answer.to_json() | {"commands": list(commands) if answer.complete else [], "settings": dict(about)})
+    screen.line(about["symmetry"], "green")
+    screen.table(table)
+    if not answer.complete:
+        count = len(answer.names)
+        screen.refuse(f"interrupted: measured {len(answer.pairs)} of {count * (count - 1) // 2} pairs")
+        return
+    screen.line(answer.sentence, "bold")
+    limit = f"{100 * ERROR_BARRIER:g} point of error, or {LOSS_BARRIER:g} of loss where errors are not counted"
+    screen.line(f"A barrier may be at most {limit}; 1 - cos is 0 where outputs are linear between the networks.")
+    for command in commands:
+        screen.line(f"go on    {command}")
+    if any(answer.suggestion(group) == CORRECT for group in answer.clusters):
+        screen.line("then     correct what it wrote with onebasin.correction.repair, which is what was measured here")
+    for file in screen.written:
+        if file.parent == out:
+            screen.line(f"written: {file}")
+
+
+def _draw(
+    screen: Screen, answer: Preflight, table: Table, commands: Sequence[str], out: Path, about: Mapping[str, str]
+) -> None:
+    counted = all(pair.raw.error_barrier is not None for pair in answer.pairs)
+    pictures = []
+    for which, (name, title) in PICTURES.items():
+        what = "points" if counted else "nats"
+        rows = [(pair.a, pair.b, _height(getattr(pair, which))) for pair in answer.pairs]
+        data = {"names": list(answer.names), "pairs": rows, "what": what}
+        save_picture("matrix", data, out / name, title=title)
+        screen.wrote(out / name)
+        pictures.append(Picture("matrix", data, title, "Networks that are joined first stand side by side."))
+    groups = [Table("To average them", ("command",), tuple((command,) for command in commands))] if commands else []
+    page = Page(
+        f"{about['task']}: which networks may be averaged?",
+        tables=(table, *groups),
+        settings=dict(about) | versions(),
+        sentence=answer.sentence,
+        pictures=tuple(pictures),
+    )
+    save_page(page, out / PAGE_FILE)
+    screen.wrote(out / PAGE_FILE)
+
+
+def _height(line: Line) -> float:
+    return line.loss_barrier if line.error_barrier is None else 100 * line.error_barrier

@@ -1,0 +1,74 @@
+"""What a command left in its folder, to go on from: only where it was about the same networks and options."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from onebasin.cli.inputs import check_folder, make_folder
+from onebasin.errors import CheckpointError, OptionError
+from onebasin.json_file import read_json, write_json
+
+SETTINGS_FILE = "settings.json"
+
+
+def fingerprint(path: Path) -> str:
+    """A name for the bytes of a file, or of all files of a folder: 16 hexadecimal digits of SHA-256.
+
+    Raises:
+        CheckpointError: one cannot be read.
+    """
+    digest = hashlib.sha256()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise CheckpointError(
+                str(file), expected="a file that can be read", found=str(error), remedy="check the path"
+            ) from error
+    return digest.hexdigest()[:16]
+
+
+def networks(paths: list[Path]) -> dict[str, str]:
+    """Fingerprints of checkpoints by their names: those of the files without suffixes, or with, or paths.
+
+    Raises:
+        OptionError: one is named twice.
+        CheckpointError: one cannot be read.
+    """
+    for rows in ([path.stem for path in paths], [path.name for path in paths], list(map(str, paths))):
+        if len(set(rows)) == len(rows):
+            return {name: fingerprint(path) for name, path in zip(rows, paths, strict=True)}
+    raise OptionError("models", expected="different networks", found="one twice", remedy="name each once")
+
+
+def open_folder(folder: Path | None, settings: Mapping[str, object]) -> None:
+    """Make a folder for results, or find out that those in it have the same settings.
+
+    Args:
+        folder: None where nothing is kept.
+        settings: plain JSON values that decide the results: fingerprints of the networks, and options.
+
+    Raises:
+        OptionError: it holds results of other settings, or is a file.
+        CheckpointError: it cannot be made or read.
+    """
+    check_folder("--out", folder)
+    if folder is None:
+        return
+    file = make_folder(folder) / SETTINGS_FILE
+    wanted = json.loads(json.dumps(settings))
+    if not file.exists():
+        write_json(file, wanted)
+        return
+    found = read_json(file)
+    other = sorted(key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key])
+    if other:
+        raise OptionError(
+            f"--out {folder}",
+            expected="a new folder, or results of the same networks and options to go on from",
+            found=f"results of other {', '.join(other)}",
+            remedy="name another folder",
+        )
