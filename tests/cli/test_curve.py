@@ -107,4 +107,4 @@ def test_folder_of_other_options_is_refused(files: Files, run: Run, tmp_path: Pa
     for other in ((files.a, files.c, "--seed", 1), (files.a, files.b)):
         result = run("curve", *other, "--task", files.task, "--naive", "--out", tmp_path, *SHORT)
         assert result.exit_code == 2
-        assert "expected a new folder, or one begun with the same options and networks" in result.stderr
+        assert "found results of other " in result.stderr

@@ -12,7 +12,6 @@ from onebasin.cli.options import (
     TASK,
     DataRootOption,
     JsonOption,
-    PointStatistics,
     PointStatisticsOption,
     SeedOption,
     SplitOption,
@@ -79,8 +78,7 @@ def complex(  # noqa: A001 - commands are functions of their names
         check_split(split, "--split")
         check_folder("--out", out)
         source = Source(task, data_root, symmetry, proving, seed=seed)
-        chosen = batchnorm.value if isinstance(batchnorm, PointStatistics) else None
-        setting = Setting(networks, source, split, batches, chosen, samples, ascents, tau, epochs, out)
+        setting = Setting(networks, source, split, batches, batchnorm, samples, ascents, tau, epochs, out)
         setting.evaluation().data()  # fails now, and not after the search, where there is no data
         subject = find_subject(screen, source).require()
         found = find_joint(screen, setting, subject)

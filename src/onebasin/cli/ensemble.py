@@ -9,18 +9,15 @@ from torch import nn
 
 from onebasin import Evaluation
 from onebasin.checkpoint import Source as Network
-from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.alignment import Aligned, align
 from onebasin.cli.features import ModelsArgument
 from onebasin.cli.inputs import Source, check_folder, check_inputs, make_folder, seeded
-from onebasin.cli.lines import point_statistics
 from onebasin.cli.options import (
     SAMPLES,
     TASK,
     DataRootOption,
     JsonOption,
     MatchingsOption,
-    PointStatistics,
     PointStatisticsOption,
     SeedOption,
     SplitOption,
@@ -28,13 +25,13 @@ from onebasin.cli.options import (
     ThreadsOption,
     VerifyOption,
 )
+from onebasin.cli.points import check_fit, evaluation_of
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
 from onebasin.cli.snapshots import Training, snapshots
 from onebasin.connectivity import EnsembleTable, ensemble_table, snapshot_average
 from onebasin.errors import OptionError
 from onebasin.json_file import write_json
-from onebasin.merging.loading import load_into
 from onebasin.report import Table
 from onebasin.report.table import loss_text
 from onebasin.tasks import Task, predictor
@@ -125,7 +122,10 @@ def ensemble(
         sizes, given = read_budgets(budgets), read_contenders(add or ())
         source = Source(task, data_root, symmetry, proving, seed=seed)
         loaded = source.require_task("onebasin ensemble")
-        evaluation = _evaluation(loaded, (split, calibration), models[0], batchnorm, samples)
+        evaluation = evaluation_of(
+            loaded, split, batchnorm, samples, temperature=predictor(loaded) is not None, calibration=calibration
+        )
+        check_fit(loaded, models)
         check_inputs([*models, *(path for paths in given.values() for path in paths)])
         contenders: dict[str, Sequence[Network]] = {n: [str(path) for path in paths] for n, paths in given.items()}
         if fge:
@@ -203,22 +203,6 @@ def read_contenders(texts: Sequence[str]) -> dict[str, list[Path]]:
             raise OptionError("--add", expected="NAME=FILE,FILE", found=repr(text), remedy="name a file after the =")
         found[name] = [Path(file) for file in files.split(",")]
     return found
-
-
-def _evaluation(
-    task: Task, splits: tuple[str, str], first: Path, chosen: PointStatistics | None, samples: int
-) -> Evaluation:
-    """Temperatures and statistics come from the calibration split: the latter need no labels."""
-    data, held_out = (task.batches(split) for split in splits)
-    return Evaluation(
-        task.evaluate,
-        data,
-        predictor(task),
-        batchnorm=point_statistics(chosen, load_into(task, open_checkpoint(first), str(first))),
-        calibration=held_out,
-        calibration_samples=samples,
-        temperature=predictor(task) is not None,
-    )
 
 
 def _finish(

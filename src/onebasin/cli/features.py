@@ -10,10 +10,8 @@ import typer
 
 from onebasin import Evaluation
 from onebasin.checkpoint import Source as Network
-from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.alignment import Aligned, align
-from onebasin.cli.inputs import Source, check_folder, check_inputs, make_folder, seeded
-from onebasin.cli.lines import point_statistics
+from onebasin.cli.inputs import Source, check_folder, make_folder, seeded
 from onebasin.cli.options import (
     SAMPLES,
     TASK,
@@ -29,12 +27,12 @@ from onebasin.cli.options import (
     VerifyOption,
 )
 from onebasin.cli.path import AlignedOption, NaiveOption
+from onebasin.cli.points import check_fit, statistics_of
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
 from onebasin.connectivity import FeatureLinearity, Stitching, feature_linearity, stitch
 from onebasin.errors import OptionError
 from onebasin.json_file import write_json
-from onebasin.merging.loading import load_into
 from onebasin.report import ALIGNED, NAIVE, Table
 from onebasin.report.table import loss_text, percent
 from onebasin.tasks import Task
@@ -109,9 +107,8 @@ def features(
         source = Source(task, data_root, symmetry, proving, seed=seed)
         loaded = source.require_task("onebasin features")
         loaded.batches(split)
-        first = load_into(loaded, open_checkpoint(models[0]), str(models[0]))
-        check_inputs(models)
-        policy = point_statistics(batchnorm, first)
+        check_fit(loaded, models)
+        policy = statistics_of(loaded, batchnorm)
         wanted = [name for name, chosen in ((NAIVE, naive), (ALIGNED, aligned)) if chosen] or [NAIVE, ALIGNED]
         found = align(screen, models, source, matching or (), search=search) if ALIGNED in wanted else None
         sets: dict[str, list[Network]] = {NAIVE: [str(path) for path in models]}

@@ -1,7 +1,6 @@
 """What the commands that train between networks share: options, networks in one order, data, a folder to go on in."""
 
 import dataclasses
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from torch import Tensor, nn
 
 from onebasin import Evaluation
 from onebasin.checkpoint import Source as Network
-from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.alignment import Aligned, align
 from onebasin.cli.bundle import bundled
-from onebasin.cli.inputs import Source, check_folder, check_inputs, make_folder, seeded
-from onebasin.cli.lines import point_statistics
+from onebasin.cli.inputs import Source
+from onebasin.cli.kept import fingerprint, open_folder
 from onebasin.cli.options import (
     SAMPLES,
     TASK,
@@ -31,19 +29,15 @@ from onebasin.cli.options import (
     ThreadsOption,
     VerifyOption,
 )
+from onebasin.cli.points import built, check_fit, evaluation_of
 from onebasin.cli.screen import Screen
 from onebasin.cli.search import Search
 from onebasin.connectivity import Schedule
 from onebasin.errors import OptionError
-from onebasin.json_file import read_json, write_json
-from onebasin.merging.loading import load_into
 from onebasin.report import ALIGNED, NAIVE
-from onebasin.tasks import Task, predictor
+from onebasin.tasks import Task
 from onebasin.tasks.protocol import check_split
 from onebasin.tasks.train import gather
-
-SETTINGS_FILE = "settings.json"
-FORMAT = "onebasin-settings/1"
 
 
 @dataclass(frozen=True)
@@ -155,25 +149,14 @@ class Laboratory:
         check_split(split, "--split")
         source = Source(setting.task, setting.data_root, setting.symmetry, setting.proving, seed=setting.seed)
         task = source.require_task("this command")
-        data = task.batches(split)  # fails now, and not after the search, where there is no data
-        for file in files:
-            load_into(task, open_checkpoint(file), str(file))
-        check_inputs(files)
+        task.batches(split)  # fails now, and not after the search, where there is no data
+        check_fit(task, files)
         found = align(screen, files, source, search=search) if ALIGNED in wanted else None
         networks: dict[str, Sequence[Network]] = {NAIVE: [str(file) for file in files]} if NAIVE in wanted else {}
         if found is not None:
             networks[ALIGNED] = [str(files[0]), *found.params]
-        with seeded(0):  # whatever a model draws beside its tensors is the same every time
-            model = task.build_model()
-        evaluation = Evaluation(task.evaluate, data, predictor(task), batchnorm="keep")
-        statistics = point_statistics(setting.batchnorm, model)
-        if statistics != "keep":
-            evaluation = dataclasses.replace(
-                evaluation,
-                batchnorm=statistics,
-                calibration=task.batches("train"),
-                calibration_samples=setting.samples,
-            )
+        model = built(task)
+        evaluation = evaluation_of(task, split, setting.batchnorm, setting.samples)
         names = [file.name for file in files]
         unique = names if len(set(names)) == len(names) else [str(file) for file in files]
         return cls(task, model, tuple(unique), networks, evaluation, split, found)
@@ -244,36 +227,13 @@ def go_on(command: str, files: Sequence[Path], setting: Setting, *others: object
         OptionError: if it is a file, or holds the results of other options.
         CheckpointError: if it cannot be made or written to.
     """
-    if setting.out is None:
-        return None
-    check_folder("--out", setting.out)
     options: dict[str, Any] = dataclasses.asdict(setting)
     for other in others:
         options |= other if isinstance(other, dict) else dataclasses.asdict(other)  # type: ignore[call-overload]
-    kept = {name: value for name, value in options.items() if name not in {"out", "threads", "as_json"}}
-    digests = [_digest(file) for file in files]
-    now: dict[str, object] = {
-        "format": FORMAT,
-        "command": command,
-        "networks": digests,
-        "options": {
-            name: value if isinstance(value, int | float | None) else str(value) for name, value in kept.items()
-        },
+    told = {name: value for name, value in options.items() if name not in {"out", "threads", "as_json"}}
+    settings: dict[str, object] = {
+        n: value if isinstance(value, int | float | None) else str(value) for n, value in told.items()
     }
-    path = make_folder(setting.out) / SETTINGS_FILE
-    if path.exists() and read_json(path) != now:
-        raise OptionError(
-            f"--out {setting.out}",
-            expected="a new folder, or one begun with the same options and networks",
-            found="one of others",
-            remedy="name another folder",
-        )
-    write_json(path, now)
+    digests = [fingerprint(file) for file in files] if setting.out is not None else []
+    open_folder(setting.out, {"command": command, "networks": digests} | settings)
     return setting.out
-
-
-def _digest(file: Path) -> str:
-    if file.is_dir():
-        return str(file.resolve())
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from onebasin import Evaluation, Matching, PathProfile, Symmetry, profile_path
 from onebasin.checkpoint import Source as Network
-from onebasin.cli.inputs import make_folder, seeded
-from onebasin.cli.options import PointStatistics
+from onebasin.cli.inputs import make_folder
+from onebasin.cli.points import built
 from onebasin.cli.screen import Screen, sparkline
-from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.report import (
     Page,
     Paths,
@@ -27,7 +24,7 @@ from onebasin.report import (
 )
 from onebasin.report.chart import measures
 from onebasin.report.table import loss_text, percent
-from onebasin.tasks import Task, predictor
+from onebasin.tasks import Task
 
 JSON_FILE, CHART_FILE, PAGE_FILE = "path.json", "path.png", "report.html"
 
@@ -37,34 +34,16 @@ class Measurement:
     """How a line is measured.
 
     Attributes:
-        task: gives model and data.
-        split: to evaluate on.
+        task: gives the model.
+        evaluation: the loss and the data.
         points: how many, ends included.
-        batchnorm: what becomes of BatchNorm's statistics: `keep`, `reestimate` or `repair`.
-        samples: from how many training samples statistics and temperatures are estimated.
         refine: so many points more around the highest.
-        temperature: whether to measure losses at the best temperature, too.
     """
 
     task: Task
-    split: str
+    evaluation: Evaluation
     points: int
-    batchnorm: str
-    samples: int
     refine: int = 0
-    temperature: bool = False
-
-    @property
-    def needs_training(self) -> bool:
-        """Whether training data are read."""
-        return self.batchnorm != "keep" or self.temperature
-
-
-def point_statistics(chosen: PointStatistics | None, model: nn.Module) -> str:
-    """What becomes of BatchNorm's statistics: re-estimated unless chosen otherwise, where there are any."""
-    if chosen is PointStatistics.REPAIR or (chosen is not PointStatistics.KEEP and batchnorm_layers(model)):
-        return (chosen or PointStatistics.REESTIMATE).value
-    return "keep"
 
 
 def measure_lines(
@@ -78,25 +57,14 @@ def measure_lines(
         a: where every line begins.
         others: where the lines end, by name.
     """
-    task = measurement.task
-    with seeded(0):  # whatever a model draws beside its tensors is the same every time
-        model = task.build_model()
-    evaluation = Evaluation(
-        task.evaluate,
-        task.batches(measurement.split),
-        predictor(task),
-        batchnorm=measurement.batchnorm,
-        calibration=task.batches("train") if measurement.needs_training else None,
-        calibration_samples=measurement.samples if measurement.needs_training else None,
-        temperature=measurement.temperature,
-    )
+    model = built(measurement.task)
     profiles: dict[str, PathProfile] = {}
     for name, b in others.items():
         profiles[name] = profile_path(
             model,
             a,
             b,
-            evaluation,
+            measurement.evaluation,
             lams=measurement.points,
             refine=measurement.refine,
             progress=screen.stage(f"{name} path"),

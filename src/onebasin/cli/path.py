@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 
 from onebasin.checkpoint import Source as Network
-from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.alignment import Aligned, align
-from onebasin.cli.inputs import Source, check_folder, check_inputs
-from onebasin.cli.lines import Measurement, Report, measure_lines, point_statistics, show_lines, write_lines
+from onebasin.cli.inputs import Source, check_folder
+from onebasin.cli.lines import Measurement, Report, measure_lines, show_lines, write_lines
 from onebasin.cli.match import matching_to_json
 from onebasin.cli.options import (
     POINTS,
@@ -27,10 +26,10 @@ from onebasin.cli.options import (
     ThreadsOption,
     VerifyOption,
 )
+from onebasin.cli.points import DONE, check_fit, evaluation_of
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
 from onebasin.cli.versions import versions
-from onebasin.merging.loading import load_into
 from onebasin.report import ALIGNED, NAIVE, Paths
 from onebasin.tasks.protocol import check_split
 
@@ -85,30 +84,23 @@ def path(
         source = Source(task, data_root, symmetry, proving, seed=seed)
         loaded = source.require_task("onebasin path")
         loaded.batches(split)  # fails now, and not after the search, where there is no data
-        models = [load_into(loaded, open_checkpoint(file), str(file)) for file in (a, b)]
-        check_inputs([a, b])
-        statistics = point_statistics(batchnorm, models[0])
+        check_fit(loaded, [a, b])
+        evaluation = evaluation_of(loaded, split, batchnorm, samples, temperature=temperature)
         wanted = [name for name, chosen in ((NAIVE, naive), (ALIGNED, aligned)) if chosen] or [NAIVE, ALIGNED]
         found = None
         if ALIGNED in wanted:
             found = align(screen, [a, b], source, [matching] if matching else (), search=search)
-        measurement = Measurement(loaded, split, points, statistics, samples, refine, temperature)
+        measurement = Measurement(loaded, evaluation, points, refine)
         ends: dict[str, Network] = {NAIVE: str(b)}
         if found:
             ends[ALIGNED] = found.params[0]
         profiles = measure_lines(screen, measurement, str(a), {name: ends[name] for name in wanted})
         settings: dict[str, object] = {"a": a.name, "b": b.name, "seed": seed}
-        if statistics != "keep":
-            settings["batchnorm"] = f"{_POLICIES[statistics]}, on up to {samples} samples"
+        if evaluation.batchnorm != "keep":
+            settings["batchnorm"] = f"{DONE[evaluation.batchnorm]}, on up to {samples} samples"
         if found:
             settings["matching"] = matching_to_json(found.matchings[0])
         _finish(screen, Paths(loaded.name, split, profiles, settings), found, out)
-
-
-_POLICIES = {
-    "reestimate": "re-estimated at every point, the ends included",
-    "repair": "every unit's mean and spread set to the ends' average (REPAIR)",
-}
 
 
 def _finish(screen: Screen, paths: Paths, found: Aligned | None, out: Path | None) -> None:

@@ -1,5 +1,6 @@
 """How commands measure points between networks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -7,17 +8,19 @@ from typing import Self
 from torch import nn
 
 from onebasin import Evaluation
+from onebasin.checkpoint import open_checkpoint
 from onebasin.cli.inputs import Source, check_inputs, seeded
 from onebasin.cli.kept import fingerprint, networks
 from onebasin.cli.options import PointStatistics
 from onebasin.correction.batchnorm import batchnorm_layers
+from onebasin.merging.loading import load_into
 from onebasin.tasks import Task, predictor
 from onebasin.tasks.protocol import check_split
 
 DONE = {
     "keep": "kept as they are between the networks",
-    "reestimate": "re-estimated at every point, the networks included",
-    "repair": "every unit's mean and spread set to the networks' (REPAIR)",
+    "reestimate": "re-estimated at every point, the ends included",
+    "repair": "every unit's mean and spread set to the average of the ends' (REPAIR)",
 }
 """What becomes of BatchNorm's statistics, in words."""
 
@@ -28,28 +31,57 @@ def built(task: Task) -> nn.Module:
         return task.build_model()
 
 
-def evaluation_of(task: Task, split: str, chosen: PointStatistics | None, samples: int) -> Evaluation:
-    """How to measure on a task's data: with statistics re-estimated unless chosen otherwise, where there are any.
+def check_fit(task: Task, files: Sequence[Path]) -> None:
+    """Find out before long work that networks are of the task's architecture.
+
+    Raises:
+        OneBasinError: naming the file and tensor that is not.
+    """
+    for file in files:
+        load_into(task, open_checkpoint(file), str(file))
+    check_inputs(files)
+
+
+def statistics_of(task: Task, chosen: PointStatistics | None) -> str:
+    """What becomes of BatchNorm's statistics: re-estimated unless chosen otherwise, where there are any."""
+    if chosen is PointStatistics.REPAIR or (chosen is not PointStatistics.KEEP and batchnorm_layers(built(task))):
+        return (chosen or PointStatistics.REESTIMATE).value
+    return "keep"
+
+
+def evaluation_of(
+    task: Task,
+    split: str,
+    chosen: PointStatistics | None,
+    samples: int,
+    *,
+    temperature: bool = False,
+    calibration: str = "train",
+) -> Evaluation:
+    """How to measure on a task's data.
 
     Args:
         task: gives data, and logits where it can.
         split: to measure on.
-        chosen: what becomes of BatchNorm's statistics.
-        samples: of the training data to estimate them from.
+        chosen: what becomes of BatchNorm's statistics; see `statistics_of`.
+        samples: of the calibration data, to estimate statistics and temperatures from.
+        temperature: whether to measure losses at the best temperature, too.
+        calibration: the split of the calibration data; statistics need no labels.
 
     Raises:
         TaskError: there are no data.
+        OptionError: a temperature is wanted of a task that does not predict.
     """
-    estimated = chosen is PointStatistics.REPAIR or (
-        chosen is not PointStatistics.KEEP and bool(batchnorm_layers(built(task)))
-    )
+    statistics = statistics_of(task, chosen)
+    estimated = temperature or statistics != "keep"
     return Evaluation(
         task.evaluate,
         task.batches(split),
         predictor(task),
-        batchnorm=(chosen or PointStatistics.REESTIMATE).value if estimated else "keep",
-        calibration=task.batches("train") if estimated else None,
+        batchnorm=statistics,
+        calibration=task.batches(calibration) if estimated else None,
         calibration_samples=samples if estimated else None,
+        temperature=temperature,
     )
 
 

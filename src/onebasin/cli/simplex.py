@@ -10,7 +10,6 @@ from onebasin.cli.options import (
     TASK,
     DataRootOption,
     JsonOption,
-    PointStatistics,
     PointStatisticsOption,
     SeedOption,
     SplitOption,
@@ -95,8 +94,7 @@ def simplex(
         check_split(split, "--split")
         check_folder("--out", out)
         source = Source(task, data_root, symmetry, proving, seed=seed)
-        chosen = batchnorm.value if isinstance(batchnorm, PointStatistics) else None
-        setting = Setting(networks, source, split, batches, chosen, samples, ascents, tau, epochs, out)
+        setting = Setting(networks, source, split, batches, batchnorm, samples, ascents, tau, epochs, out)
         wanted = [n for n, on in ((NAIVE, naive), (TO_REFERENCE, reference), (JOINT, joint)) if on]
         setting.evaluation().data()  # fails now, and not after the search, where there is no data
         subject = None if wanted == [NAIVE] else find_subject(screen, source).require()

@@ -1,6 +1,5 @@
 """What the commands on simplexes share: networks and data, units of work that are kept, and tables."""
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,13 +11,14 @@ from torch import Tensor, nn
 
 from onebasin import Evaluation, Matching, Permutation
 from onebasin.checkpoint import open_checkpoint
-from onebasin.cli.inputs import Source, Subject, check_inputs, make_folder, seeded
+from onebasin.cli.inputs import Source, Subject, make_folder
+from onebasin.cli.kept import fingerprint
+from onebasin.cli.options import PointStatistics
+from onebasin.cli.points import built, check_fit, statistics_of
 from onebasin.cli.screen import Screen
 from onebasin.connectivity import PermutedSimplex, SimplexProfile, permuted_simplex, simplex_barrier, to_reference
-from onebasin.correction.batchnorm import batchnorm_layers
 from onebasin.errors import CheckpointError, OptionError
 from onebasin.json_file import read_json, write_json
-from onebasin.merging.loading import load_into
 from onebasin.report.table import Table, loss_text, percent
 from onebasin.symmetry import Status
 from onebasin.tasks import Task
@@ -49,7 +49,7 @@ class Setting:
     source: Source
     split: str
     batches: int | None
-    batchnorm: str | None
+    batchnorm: PointStatistics | None
     samples: int
     ascents: int
     tau: float
@@ -66,17 +66,14 @@ class Setting:
         """The task's model, after all networks were found to fit it."""
         if len(self.paths) < 2:  # noqa: PLR2004 - one network has nothing between
             raise OptionError("A B ...", expected="two networks or more", found="one", remedy="name another")
-        with seeded(0):
-            model = self.task.build_model()
-        for path in self.paths:
-            load_into(self.task, open_checkpoint(path), str(path))
-        check_inputs(self.paths)
+        model = built(self.task)
+        check_fit(self.task, self.paths)
         return model
 
     @property
     def statistics(self) -> str:
-        """What becomes of statistics: re-estimated unless chosen otherwise, where there are any."""
-        return self.batchnorm or ("reestimate" if batchnorm_layers(self.model) else "keep")
+        """What becomes of statistics."""
+        return statistics_of(self.task, self.batchnorm)
 
     def data(self, split: str) -> Callable[[], Iterable[object]]:
         """The batches of a split, or the first of them."""
@@ -92,7 +89,7 @@ class Setting:
         """What a unit of work depends on; files by their content."""
         common = {"task": self.task.name, "seed": self.source.seed, "batches": self.batches}
         found = {name: getattr(self, name) for name in names}
-        files = {path.name: _digest(path) for path in self.paths}
+        files = {path.name: fingerprint(path) for path in self.paths}
         return common | found | {"networks": files, "batchnorm": self.statistics}
 
     @property
@@ -100,16 +97,6 @@ class Setting:
         """What to call the networks in tables: their files, numbered where two have one name."""
         stems = [path.stem for path in self.paths]
         return stems if len(set(stems)) == len(stems) else [f"{k + 1}:{stem}" for k, stem in enumerate(stems)]
-
-
-def _digest(path: Path) -> str:
-    """Of a file's content, or of all files of a folder."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    found = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            found.update(hashlib.file_digest(stream, "sha256").digest())
-    return found.hexdigest()[:16]
 
 
 def kept(
