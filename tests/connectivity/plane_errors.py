@@ -20,7 +20,7 @@ from onebasin.connectivity import (
     preflight,
     random_plane,
 )
-from onebasin.connectivity.preflight import Pair
+from onebasin.connectivity.advice import Pair
 from onebasin.connectivity.span import Span
 from onebasin.errors import CheckpointError, MismatchError, OptionError
 

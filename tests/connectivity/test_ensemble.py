@@ -14,8 +14,8 @@ from onebasin.connectivity import EnsembleTable, cyclic, ensemble_table, score_e
 from onebasin.connectivity.comparison import compare, recovered
 from onebasin.connectivity.cycles import _rate
 from onebasin.connectivity.ensemble import Ensemble, Predictions, mean_log_probabilities
+from onebasin.connectivity.ensemble_result import EnsembleRow
 from onebasin.connectivity.ensemble_rows import _choices, _equivalent
-from onebasin.connectivity.ensemble_table import EnsembleRow
 
 State = dict[str, Tensor]
 Batch = tuple[Tensor, Tensor]

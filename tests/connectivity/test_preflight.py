@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import onebasin as ob
 from onebasin import Evaluation, Matching
 from onebasin.connectivity import Preflight, preflight
-from onebasin.connectivity.preflight import (
+from onebasin.connectivity.advice import (
     ALIGN,
     AS_THEY_ARE,
     CORRECT,

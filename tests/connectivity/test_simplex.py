@@ -18,9 +18,9 @@ from connectivity.nets import KINDS, data, evaluate, normalised, perceptron, sym
 from onebasin import Evaluation, Progress, profile_path
 from onebasin.connectivity import Simplex, SimplexProfile, simplex_barrier
 from onebasin.connectivity.simplex import barycentres, dirichlet, edge_points, log_volume, regular_edge
-from onebasin.connectivity.simplex_barrier import Search, ascent
 from onebasin.connectivity.simplex_profile import binomial_bound
 from onebasin.connectivity.span import Span
+from onebasin.connectivity.worst_point import Search, ascent
 from onebasin.progress import silent
 from onebasin.tasks import classification_logits
 

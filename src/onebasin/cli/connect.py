@@ -31,7 +31,7 @@ from onebasin.cli.search import Search, with_search_options
 from onebasin.cli.searching import find_matchings
 from onebasin.cli.versions import versions
 from onebasin.connectivity import Preflight, preflight
-from onebasin.connectivity.preflight import AS_THEY_ARE, CORRECT, ERROR_BARRIER, LOSS_BARRIER, Align, Line, Pair
+from onebasin.connectivity.advice import AS_THEY_ARE, CORRECT, ERROR_BARRIER, LOSS_BARRIER, Align, Line, Pair
 from onebasin.errors import OptionError
 from onebasin.report import Page, Picture, Table, save_page, save_picture
 from onebasin.report.table import loss_text

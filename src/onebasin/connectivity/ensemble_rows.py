@@ -14,7 +14,7 @@ from torch import nn
 from onebasin.checkpoint import Source
 from onebasin.connectivity.comparison import Values, compare, recovered
 from onebasin.connectivity.ensemble import EnsembleScore, Predictions, predictions
-from onebasin.connectivity.ensemble_table import EnsembleRow, EnsembleTable
+from onebasin.connectivity.ensemble_result import EnsembleRow, EnsembleTable
 from onebasin.connectivity.features import states_of
 from onebasin.connectivity.linearity import vertices
 from onebasin.connectivity.measure import TOGETHER

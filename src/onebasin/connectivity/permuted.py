@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from onebasin.checkpoint import Source, load_params
 from onebasin.connectivity.simplex import check_vertices, dirichlet
-from onebasin.connectivity.simplex_barrier import simplex_barrier
 from onebasin.connectivity.simplex_profile import SimplexProfile
+from onebasin.connectivity.worst_point import simplex_barrier
 from onebasin.errors import OptionError
 from onebasin.evaluation import Batches, Evaluate, Evaluation, repeatable
 from onebasin.matching import match, match_many

@@ -18,8 +18,8 @@ from torch import nn
 
 from onebasin.checkpoint import Source
 from onebasin.connectivity.path import PathProfile, profile_path
-from onebasin.connectivity.simplex_barrier import simplex_barrier
 from onebasin.connectivity.simplex_profile import SimplexProfile
+from onebasin.connectivity.worst_point import simplex_barrier
 from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
 from onebasin.matching import match
