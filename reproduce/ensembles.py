@@ -1,8 +1,7 @@
 """Ensembles at equal forwards, and what the average of aligned networks gives at one."""
 
-from harness import Claim, Outcome, Row, Work, batches, evaluate, main, mean_std, on
+from harness import Claim, Outcome, Row, Work, batches, evaluate, main, mean_std, on, shared_mlps
 from networks import MNIST_MLP
-from trainer import Recipe
 
 import onebasin as ob
 
@@ -11,7 +10,7 @@ CLAIM = Claim(
     "Ensembles at equal forwards: vertices, points of the aligned simplex, its barycentre, FGE and SWA",
     "Garipov et al. (2018), Izmailov et al. (2018), Benton et al. (2021): gains per component, not per forward",
     "VGG16 and ResNets on CIFAR there; here an MLP of 3 x 512 on MNIST, all images, 60 epochs, 1, 2, 4, 8 forwards",
-    "10,000 training images, 15 epochs, three sets of four networks that share some, 1, 2, 4 forwards",
+    "20,000 training images, 10 epochs, three sets of four networks that share some, 1, 2, 4 forwards",
     (5, 12),
     ("mnist",),
 )
@@ -19,9 +18,8 @@ CLAIM = Claim(
 
 def run(work: Work) -> Outcome:
     """Three sets of four networks."""
-    training = work.images("mnist", "train", work.pick(10_000, None))
+    training, nets = shared_mlps(work, "mnist", MNIST_MLP)
     test, val = work.images("mnist", "test", work.pick(4000, None)), work.images("mnist", "val", 2000)
-    nets = [work.network(f"mnist_mlp_{s}", MNIST_MLP, training, Recipe(s, work.pick(15, 100))) for s in range(6)]
     model = work.host(MNIST_MLP)
     symmetry = ob.discover(model, (test[0][:2],))
 

@@ -1,8 +1,21 @@
 """Two networks of different seeds lie in one basin once the units of one are reordered."""
 
-from harness import Claim, Data, Outcome, Params, Row, Work, batches, evaluate, main, mean_std, measured, on
+from harness import (
+    Claim,
+    Data,
+    Outcome,
+    Params,
+    Row,
+    Work,
+    batches,
+    evaluate,
+    main,
+    mean_std,
+    measured,
+    on,
+    shared_mlps,
+)
 from networks import CIFAR_MLP, MNIST_MLP
-from trainer import Recipe
 
 import onebasin as ob
 
@@ -10,8 +23,8 @@ CLAIM = Claim(
     "git_rebasin",
     "Linear mode connectivity modulo permutations: naive, activation, weight and straight-through matching",
     "Ainsworth, Hayase and Srinivasa (ICLR 2023), section 5.1 and figure 2",
-    "MLP of 3 x 512 on MNIST and CIFAR-10, 100 epochs, 25 points, train and test",
-    "10,000 training images, 15 epochs, 9 points, 5,000 train and test images to measure on, three pairs",
+    "MLP of 3 x 512 on MNIST and CIFAR-10, 60 epochs, 25 points, train and test",
+    "20,000 training images, 10 epochs, 9 points, 5,000 train and test images to measure on, three pairs",
     (10, 15),
     ("mnist", "cifar10"),
 )
@@ -31,7 +44,7 @@ def matched(way: str, a: Params, b: Params, work: Work, kind: tuple[object, Data
     if way == "straight-through":
         epochs = work.pick(5, 20)
         return ob.learn_matching(
-            model, a, b, symmetry, batches(train), evaluate, method="straight-through", epochs=epochs
+            model, a, b, symmetry, batches(train)[:8], evaluate, method="straight-through", epochs=epochs
         ).apply(b)
     return ob.match(a, b, symmetry, way).apply(b)
 
@@ -56,15 +69,11 @@ def run(work: Work) -> Outcome:
     rows: list[Row] = []
     points: list[Row] = []
     for name, build, decay in (("mnist", MNIST_MLP, 0.0), ("cifar10", CIFAR_MLP, 5e-4)):
-        training = work.images(name, "train", work.pick(10_000, None))
+        training, nets = shared_mlps(work, name, build, decay)
         data = {
             "train": (training[0][:5000], training[1][:5000]),
             "test": work.images(name, "test", work.pick(5000, None)),
         }
-        nets = [
-            work.network(f"{name}_mlp_{s}", build, training, Recipe(s, work.pick(15, 100), weight_decay=decay))
-            for s in range(6)
-        ]
         ends = [measured(work.host(build), params, data["test"])["accuracy"] for params in nets]
         for way in WAYS:
             cells = [

@@ -1,6 +1,6 @@
 """Features are linear in the parameters where networks are connected: LLFC, CTL and the onset of spawning."""
 
-from harness import Claim, Data, Outcome, Params, Row, Work, main, mean_std, on
+from harness import Claim, Data, Outcome, Params, Row, Work, main, mean_std, on, shared_mlps
 from networks import MNIST_MLP
 from trainer import Recipe
 
@@ -12,7 +12,7 @@ CLAIM = Claim(
     "spawning",
     "Zhou et al. (LLFC, NeurIPS 2023; CTL, ICML 2024); Frankle et al. (2020)",
     "ResNet-20 and VGG-16 on CIFAR-10 there; here an MLP of 3 x 512 on MNIST, all images, 40 epochs",
-    "10,000 training images, 10 epochs, three pairs; onset on one pair a split epoch",
+    "20,000 training images, 10 epochs, three pairs; onset on one pair a split epoch",
     (6, 12),
     ("mnist",),
 )
@@ -22,11 +22,11 @@ def children(work: Work, training: Data, split: int, seed: int, epochs: int) -> 
     """Two networks that share their first epochs and part in the order of samples."""
     parent = None
     if split:
-        recipe = Recipe(seed, split, 1e-3)
+        recipe = Recipe(seed, split, 1e-3, batch=250)
         parent = work.network(f"mnist_mlp_parent{seed}_{split}", MNIST_MLP, training, recipe)
     found = []
     for order in (1, 2):
-        recipe = Recipe(seed, epochs, 1e-3, order=1000 * order + seed, start=parent, first=split)
+        recipe = Recipe(seed, epochs, 1e-3, batch=250, order=1000 * order + seed, start=parent, first=split)
         found.append(work.network(f"mnist_mlp_child{seed}_{split}_{order}", MNIST_MLP, training, recipe))
     return found
 
@@ -48,23 +48,22 @@ def figures(work: Work, a: Params, b: Params, test: Data) -> dict[str, object]:
 
 def tasks(work: Work, training: Data, seed: int, epochs: int) -> list[Params]:
     """Two fine-tunes of one network on different tasks: the classes 0-4, and 5-9."""
-    parent = work.network(f"mnist_mlp_{seed}", MNIST_MLP, training, Recipe(seed, work.pick(15, 100)))
+    parent = work.network(f"mnist_mlp_{seed}", MNIST_MLP, training, Recipe(seed, work.pick(10, 60), batch=250))
     found = []
     for name, chosen in (("low", training[1] < 5), ("high", training[1] >= 5)):
         part = (training[0][chosen], training[1][chosen])
-        recipe = Recipe(seed, epochs, 1e-4, start=parent)
+        recipe = Recipe(seed, epochs, 1e-4, batch=250, start=parent)
         found.append(work.network(f"mnist_mlp_{seed}_{name}", MNIST_MLP, part, recipe))
     return found
 
 
 def run(work: Work) -> Outcome:
     """Kinds of pairs, and the onset."""
-    training = work.images("mnist", "train", work.pick(10_000, None))
+    training, nets = shared_mlps(work, "mnist", MNIST_MLP)
     test = work.images("mnist", "test", work.pick(2000, None))
     epochs = work.pick(10, 40)
     model = work.host(MNIST_MLP)
     symmetry = ob.discover(model, (test[0][:2],))
-    nets = [work.network(f"mnist_mlp_{s}", MNIST_MLP, training, Recipe(s, work.pick(15, 100))) for s in range(6)]
     kinds = {
         "spawned after 3 epochs": lambda k: children(work, training, 3, k, epochs),
         "independent, matched": lambda k: [

@@ -11,9 +11,9 @@ CLAIM = Claim(
     "REPAIR, RESCALE and layerwise refit after averaging, with and without alignment",
     "Jordan, Sedghi, Saukh, Entezari and Neyshabur (ICLR 2023), tables and figures of REPAIR",
     "MLP depth sweep on MNIST, 10 x 512 MLPs on FashionMNIST and CIFAR-10, VGG11, ResNet20-BN x1, x2, x4, ResNet20-LN",
-    "MLPs of width 128 and depth 3, 6, 10 on 10,000 MNIST images, 15 epochs; a ResNet with BatchNorm (16, 32, 64) "
+    "MLPs of width 128 and depth 5, 10 on 10,000 MNIST images, 15 epochs; a ResNet with BatchNorm (16, 32, 64) "
     "on 6,000 "
-    "FashionMNIST images, 6 epochs; 1,000 unlabeled images for correction; three pairs",
+    "FashionMNIST images, 6 epochs; 500 unlabeled images for correction; three pairs",
     (14, 120),
     ("mnist", "fashion-mnist", "cifar10"),
 )
@@ -30,7 +30,7 @@ def plans(work: Work) -> list[tuple[str, str, object, Recipe, int | None]]:
     if not work.full:
         mlps = [
             (f"MLP {d}x128", "mnist", lambda d=d: mlp(784, *[128] * d, 10), Recipe(0, 15, 1e-3), 10_000)
-            for d in (3, 6, 10)
+            for d in (5, 10)
         ]
         return [
             *mlps,
@@ -54,7 +54,7 @@ def corrected(work: Work, build: object, nets: tuple[Params, Params], train: Dat
     a, b = nets
     model = work.host(build)
     symmetry = ob.discover(model, (test[0][:2],))
-    samples = work.pick(1000, 5000)
+    samples = work.pick(500, 5000)
     unlabeled = batches((train[0][:samples], train[1][:samples]), 250)
     features = ob.activation_similarity(model, a, b, symmetry, unlabeled, evaluate, args=(test[0][:2],)).similarity
     ways = {

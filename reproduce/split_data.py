@@ -14,7 +14,7 @@ CLAIM = Claim(
     "the second, and "
     "the reverse",
     "ResNet20 on CIFAR-100 there; here an MLP of 3 x 512 on MNIST, all images, 60 epochs",
-    "12,000 training images, 15 epochs, three pairs",
+    "20,000 training images, 10 epochs, three pairs",
     (5, 10),
     ("mnist",),
 )
@@ -29,19 +29,19 @@ def halves(data: Data, seed: int) -> tuple[Data, Data]:
 
 def run(work: Work) -> Outcome:
     """Both, their ensemble, their average in all forms, and a network that saw everything."""
-    training = work.images("mnist", "train", work.pick(12_000, None))
+    training = work.images("mnist", "train", work.pick(20_000, None))
     test = work.images("mnist", "test")
-    epochs = work.pick(15, 60)
+    epochs = work.pick(10, 60)
     model = work.host(MNIST_MLP)
     symmetry = ob.discover(model, (test[0][:2],))
     found: dict[str, list[dict[str, float]]] = {}
     for k in range(3):
         parts = halves(training, k)
         nets = [
-            work.network(f"mnist_mlp_split{k}{'ab'[j]}", MNIST_MLP, parts[j], Recipe(10 * k + j, epochs))
+            work.network(f"mnist_mlp_split{k}{'ab'[j]}", MNIST_MLP, parts[j], Recipe(10 * k + j, epochs, batch=250))
             for j in (0, 1)
         ]
-        whole = work.network(f"mnist_mlp_whole{k}", MNIST_MLP, training, Recipe(100 + k, epochs))
+        whole = work.network(f"mnist_mlp_whole{k}", MNIST_MLP, training, Recipe(100 + k, epochs, batch=250))
 
         def scores(params: Params) -> dict[str, float]:
             profile = ob.profile_path(model, params, params, on(test), lams=2)
