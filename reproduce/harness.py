@@ -128,14 +128,14 @@ class Work:
         return build().to(self.device).eval()
 
 
-MLP_IMAGES, MLP_EPOCHS = 20_000, 10
+MLP_IMAGES, MLP_EPOCHS = 20_000, {"mnist": 30, "cifar10": 10}
 """Of the MLPs that several claims share, with `--quick`."""
 
 
 def shared_mlps(work: Work, name: str, build: Callable[[], nn.Module], decay: float = 0.0) -> tuple[Data, list[Params]]:
     """Six networks of different seeds on MNIST or CIFAR-10, and what they were trained on."""
     data = work.images(name, "train", work.pick(MLP_IMAGES, None))
-    recipes = [Recipe(s, work.pick(MLP_EPOCHS, 60), weight_decay=decay, batch=250) for s in range(6)]
+    recipes = [Recipe(s, work.pick(MLP_EPOCHS[name], 60), weight_decay=decay, batch=250) for s in range(6)]
     return data, [work.network(f"{name}_mlp_{recipe.seed}", build, data, recipe) for recipe in recipes]
 
 

@@ -152,7 +152,8 @@ def _commands(answer: Preflight, study: Study) -> list[str]:
     for number, group in enumerate(groups, start=1):
         out = "merged.safetensors" if len(groups) == 1 else f"merged-{number}.safetensors"
         words = ["onebasin", "merge", *(str(study.paths[name]) for name in group), *options, "--out", out]
-        rows.append(shlex.join(words + (["--no-align"] if answer.suggestion(group) == AS_THEY_ARE else [])))
+        further = {AS_THEY_ARE: ["--no-align"], CORRECT: ["--correct", "repair"]}
+        rows.append(shlex.join(words + further.get(answer.suggestion(group), [])))
     return rows
 
 
@@ -208,8 +209,6 @@ def _finish(
     screen.line(f"A barrier may be at most {limit}; 1 - cos is 0 where outputs are linear between the networks.")
     for command in commands:
         screen.line(f"go on    {command}")
-    if any(answer.suggestion(group) == CORRECT for group in answer.clusters):
-        screen.line("then     correct what it wrote with onebasin.correction.repair, which is what was measured here")
     for file in screen.written:
         if file.parent == out:
             screen.line(f"written: {file}")
