@@ -14,7 +14,7 @@ CLAIM = Claim(
     "ResNet20 with BatchNorm on CIFAR-10, 100 epochs; curves of 60 epochs, bands of 14 x 1000 steps",
     "a ResNet with BatchNorm of 6 convolutions (16, 32, 64) on 5,000 FashionMNIST images, 6 epochs; curves of 8 "
     "epochs, bands of 5 "
-    "x 40 steps; three pairs for lines and curves, one for the band and the simplex",
+    "x 25 steps; three pairs for lines and curves, one for the band and the simplex",
     (8, 120),
     ("fashion-mnist", "cifar10"),
 )
@@ -24,7 +24,7 @@ def run(work: Work) -> Outcome:
     """The highest training loss on lines, curves and a band; the volume of a trained simplex."""
     name, count = work.pick(("fashion-mnist", 5000), ("cifar10", None))
     training = work.images(name, "train", count)
-    held = (training[0][: work.pick(2000, 10_000)], training[1][: work.pick(2000, 10_000)])
+    held = (training[0][: work.pick(1000, 10_000)], training[1][: work.pick(1000, 10_000)])
 
     def build() -> ResNet20:
         return ResNet20(1, "bn", work.pick(1, 3), work.pick(1, 3))
@@ -37,26 +37,26 @@ def run(work: Work) -> Outcome:
     model = work.host(build)
     symmetry = ob.discover(model, (held[0][:2],))
     measuring = on(held, held)
-    schedule = ob.Schedule(work.pick(8, 60), 0.05, seed=0)
-    steps = batches(training, 128)
+    schedule = ob.Schedule(work.pick(10, 60), 0.05, seed=0)
+    steps = batches((training[0][: work.pick(3000, None)], training[1][: work.pick(3000, None)]), 128)
 
     def lines(k: int) -> dict[str, list[float]]:
         a, b = nets[k], nets[k + 1]
         moved = ob.match(a, b, symmetry).apply(b)
         found = {}
         for way, end in (("naive", b), ("aligned", moved)):
-            line = ob.profile_path(model, a, end, measuring, lams=work.pick(7, 25))
+            line = ob.profile_path(model, a, end, measuring, lams=work.pick(5, 25))
             ends = max(line.loss[0], line.loss[-1])
             found[f"line, {way}"] = [ends, max(line.loss), 100 * max(line.error)]
-            for kind in ("bezier", "polygonal"):
+            for kind in ("bezier", "polygonal") if way == "aligned" or work.full else ("bezier",):
                 curve = ob.fit_curve(model, a, end, steps, evaluate, kind=kind, schedule=schedule)
-                profile = ob.profile_curve(curve, model, measuring, points=work.pick(9, 61))
+                profile = ob.profile_curve(curve, model, measuring, points=work.pick(7, 61))
                 found[f"{kind} curve, {way}"] = [ends, max(profile.loss), 100 * max(profile.error)]
         return found
 
     def band() -> list[float]:
         a, b = nets[0], ob.match(nets[0], nets[1], symmetry).apply(nets[1])
-        plan = ob.BandSchedule(cycles=work.pick(5, 14), steps=work.pick(40, 1000), between=work.pick(2, 9))
+        plan = ob.BandSchedule(cycles=work.pick(4, 14), steps=work.pick(25, 1000), between=work.pick(2, 9))
         found = ob.auto_neb(model, a, b, steps, evaluate, evaluation=measuring, schedule=plan)
         line = ob.profile_path(model, a, b, measuring, lams=2)
         return [max(line.loss), found.saddle, 100 * max(found.profile.error)]

@@ -30,7 +30,7 @@ def test_filtration_and_round_trips(files: Files, run: Run, tmp_path: Path) -> N
     assert set(found["triangles"]) == {"a b c"}
     assert 0 <= found["triangles"]["a b c"]["moved"] <= 1
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"filtration.json", "joint.json", "pair-1-2-permutations.json", "trip-1-2-3.json"} <= written
+    assert {"filtration.json", "joint.json", "pair-1-2-permutations.json", "trip-1-2-3.json", "graph.png"} <= written
 
 
 def test_without_gudhi_the_rest_is_shown(files: Files, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,16 @@ def test_answer_is_shown_and_written(files: Files, trio: Trio, run: Run, tmp_pat
     assert "parent, copy and child: align, then average." in result.stdout
     command = f"onebasin merge {trio.parent} {trio.copy} {trio.child} --task {files.task} --out merged.safetensors"
     assert f"go on    {command}\n" in result.stdout
-    names = ["aligned.png", "as-they-are.png", "connect.json", "pairs", "report.html", "settings.json"]
+    names = [
+        "aligned.png",
+        "aligned.svg",
+        "as-they-are.png",
+        "as-they-are.svg",
+        "connect.json",
+        "pairs",
+        "report.html",
+        "settings.json",
+    ]
     assert sorted(path.name for path in out.iterdir()) == names
     assert sorted(path.name for path in (out / "pairs").iterdir()) == ["1-2.json", "1-3.json", "2-3.json"]
     assert (out / "aligned.png").read_bytes().startswith(b"\x89PNG")

@@ -19,7 +19,8 @@ def test_curve_and_line_are_measured_and_written(files: Files, run: Run, tmp_pat
     assert result.exit_code == 0, result.stderr
     assert "proved on the model" in result.stdout
     assert "stretch" in result.stdout
-    assert sorted(path.name for path in out.iterdir()) == ["aligned", "curves.json", "naive", "settings.json"]
+    written = ["aligned", "curves.json", "curves.png", "curves.svg", "naive", "report.html", "settings.json"]
+    assert sorted(path.name for path in out.iterdir()) == written
     curve = Curve.load(out / "aligned")
     profile = CurveProfile.load(out / "aligned" / "profile.json")
     line = CurveProfile.load(out / "aligned" / "line.json")

@@ -21,10 +21,10 @@ def test_three_simplexes_are_measured_and_kept(files: Files, run: Run, tmp_path:
     assert "proved on the model" in result.stdout
     assert "The worst average found of the 3 networks" in result.stdout
     assert "worst average found, joint:" in result.stdout
-    assert sorted(path.name for path in out.iterdir()) == [
-        "joint-matching-2.json", "joint-matching-3.json", "joint-permutations.json", "joint.json", "naive.json",
-        "to-reference-permutations.json", "to-reference.json",
-    ]  # fmt: skip
+    drawn = [f"{name}{suffix}" for name in ("joint", "naive", "to-reference") for suffix in (".png", ".svg")]
+    kept = ("joint-matching-2", "joint-matching-3", "joint-permutations", "joint", "naive", "to-reference-permutations")
+    made = {f"{name}.json" for name in (*kept, "to-reference")}
+    assert {path.name for path in out.iterdir()} == made | {*drawn, "report.html"}
     assert all(f"written: {path}" in result.stdout for path in out.iterdir())
     kept = json.loads((out / "naive.json").read_text(encoding="utf-8"))["result"]
     assert SimplexProfile.from_json(kept, "naive").labels == ("a", "b", "c")

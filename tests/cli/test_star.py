@@ -23,8 +23,9 @@ def test_centre_is_a_checkpoint(files: Files, run: Run, tmp_path: Path) -> None:
     assert "no" in result.stdout.split("c.pt")[1]
     with open_checkpoint(tmp_path / "centre.safetensors") as centre, open_checkpoint(files.a) as a:
         assert list(centre) == list(a)
-    files_of = sorted(path.name for path in tmp_path.iterdir())
-    assert files_of == ["centre.safetensors", "profile.json", "result.json", "settings.json", "star.json"]
+    made = ["centre.safetensors", "profile.json", "result.json", "settings.json", "star.json"]
+    drawn = ["report.html", "star.png", "star.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(made + drawn)
 
 
 def test_finished_star_is_not_trained_again(files: Files, run: Run, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from onebasin.checkpoint import Source as Network
+from onebasin.cli.drawing import draw
 from onebasin.cli.laboratory import (
     Laboratory,
     Setting,
@@ -21,7 +22,7 @@ from onebasin.connectivity.measure import measure
 from onebasin.connectivity.span import Span
 from onebasin.evaluation import Batches
 from onebasin.json_file import write_json
-from onebasin.report import ALIGNED, NAIVE, Table
+from onebasin.report import ALIGNED, NAIVE, Picture, Table
 from onebasin.report.table import loss_text
 
 FORMAT = "onebasin-bands/1"
@@ -148,11 +149,18 @@ def _finish(
         write_json(out / RESULT, found)
         tree.save(out / TREE)
         screen.wrote(out / RESULT, out / TREE)
+    table = _table(lab, bands, tree, losses)
+    shown = {f"{a} to {b}": band.profile.to_json() for (a, b), band in bands.items()}
+    title = f"{lab.task.name}, {lab.split} split"
+    pictures = {"bands": Picture("profiles", {"profiles": shown}, f"{title}: loss on bands")} if shown else {}
+    if len(tree.names) > 2:  # noqa: PLR2004 - a tree of two is a band
+        pictures["tree"] = Picture("graph", tree, f"{title}: lowest passes", options={})
+    draw(screen, out, f"{lab.task.name}: passes between networks", pictures, [table], lab.describe(setting))
     screen.close()
     screen.result(found)
     if lab.aligned is not None:
         screen.line(lab.aligned.subject.proof)
-    screen.table(_table(lab, bands, tree, losses))
+    screen.table(table)
     if not tree.complete:
         screen.refuse(f"interrupted after {len(bands)} pairs")
     for file in screen.written:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from onebasin import Matching, Status, match
+from onebasin.cli.drawing import draw
 from onebasin.cli.inputs import Source, Subject, check_folder, find_subject
 from onebasin.cli.options import (
     TASK,
@@ -32,6 +33,7 @@ from onebasin.cli.simplex import (
 from onebasin.cli.simplexes import JOINT, Setting, find_joint, found_before, kept, measured, moved
 from onebasin.connectivity import Filtration, Holonomy, Interval, triangles
 from onebasin.errors import CheckpointError, OptionError
+from onebasin.report import Picture
 from onebasin.report.table import Table, loss_text, percent
 from onebasin.tasks.protocol import check_split
 
@@ -147,6 +149,9 @@ def _finish(screen: Screen, setting: Setting, subject: Subject, filtration: Filt
     if setting.out is not None:
         filtration.save(setting.out / "filtration.json")
         screen.wrote(setting.out / "filtration.json")
+        title = f"{setting.task.name}, {setting.split} split: barriers of pairs, jointly permuted"
+        chart = Picture("graph", filtration.to_json(), title)
+        draw(screen, setting.out, title, {"graph": chart}, [], setting.settings("split", "samples", "ascents", "tau"))
     _show(screen, setting, filtration, intervals, trips)
 
 

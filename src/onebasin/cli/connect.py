@@ -10,6 +10,7 @@ import typer
 
 from onebasin import Matching, Status
 from onebasin.checkpoint import Source as Network
+from onebasin.cli.drawing import draw
 from onebasin.cli.inputs import Source, Subject, find_subject, make_folder
 from onebasin.cli.kept import open_folder
 from onebasin.cli.options import (
@@ -29,16 +30,15 @@ from onebasin.cli.points import Study, built
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
 from onebasin.cli.searching import find_matchings
-from onebasin.cli.versions import versions
 from onebasin.connectivity import Preflight, preflight
 from onebasin.connectivity.advice import AS_THEY_ARE, CORRECT, ERROR_BARRIER, LOSS_BARRIER, Align, Line, Pair
 from onebasin.errors import OptionError
-from onebasin.report import Page, Picture, Table, save_page, save_picture
+from onebasin.report import Picture, Table
 from onebasin.report.table import loss_text
 from onebasin.report.table import points as in_points
 
 JSON_FILE, PAGE_FILE, PAIRS = "connect.json", "report.html", "pairs"
-PICTURES = {"raw": ("as-they-are.png", "Barriers, as they are"), "aligned": ("aligned.png", "Barriers, aligned")}
+PICTURES = {"raw": ("as-they-are", "Barriers, as they are"), "aligned": ("aligned", "Barriers, aligned")}
 
 ModelsArgument = Annotated[
     list[Path], typer.Argument(metavar="A B ...", help="Checkpoints of one architecture, two or more.")
@@ -194,8 +194,7 @@ def _finish(
         answer.save(out / JSON_FILE)
         screen.wrote(out / JSON_FILE)
         if answer.complete:
-            with screen.during("drawing"):
-                _draw(screen, answer, table, commands, out, about)
+            _draw(screen, answer, table, commands, out, about)
     screen.close()
     screen.result(answer.to_json() | {"commands": list(commands) if answer.complete else [], "settings": dict(about)})
     screen.line(about["symmetry"], "green")
@@ -218,24 +217,16 @@ def _draw(
     screen: Screen, answer: Preflight, table: Table, commands: Sequence[str], out: Path, about: Mapping[str, str]
 ) -> None:
     counted = all(pair.raw.error_barrier is not None for pair in answer.pairs)
-    pictures = []
+    pictures = {}
     for which, (name, title) in PICTURES.items():
         what = "points" if counted else "nats"
         rows = [(pair.a, pair.b, _height(getattr(pair, which))) for pair in answer.pairs]
         data = {"names": list(answer.names), "pairs": rows, "what": what}
-        save_picture("matrix", data, out / name, title=title)
-        screen.wrote(out / name)
-        pictures.append(Picture("matrix", data, title, "Networks that are joined first stand side by side."))
+        note = "Networks that are joined first stand side by side."
+        pictures[name] = Picture("matrix", data, title, note)
     groups = [Table("To average them", ("command",), tuple((command,) for command in commands))] if commands else []
-    page = Page(
-        f"{about['task']}: which networks may be averaged?",
-        tables=(table, *groups),
-        settings=dict(about) | versions(),
-        sentence=answer.sentence,
-        pictures=tuple(pictures),
-    )
-    save_page(page, out / PAGE_FILE)
-    screen.wrote(out / PAGE_FILE)
+    title = f"{about['task']}: which networks may be averaged?"
+    draw(screen, out, title, pictures, [table, *groups], about, answer.sentence)
 
 
 def _height(line: Line) -> float:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from onebasin.cli.drawing import draw
 from onebasin.cli.inputs import make_folder
 from onebasin.cli.laboratory import (
     AlignedOption,
@@ -27,7 +28,7 @@ from onebasin.connectivity import Curve, CurveProfile, fit_curve, profile_curve,
 from onebasin.connectivity.curve import JSON_FILE, basis_of
 from onebasin.errors import OptionError
 from onebasin.json_file import write_json
-from onebasin.report import NAIVE, Table
+from onebasin.report import NAIVE, Picture, Table
 from onebasin.report.table import loss_text, percent
 
 FORMAT = "onebasin-curves/1"
@@ -107,11 +108,15 @@ def _run(
     if out is not None:
         write_json(out / RESULT, {"format": FORMAT, **found})
         screen.wrote(out / RESULT)
+    table = _table(lab, rows)
+    shown = {f"{name} {kind}": p.to_json() for name, profiles in rows.items() for kind, p in profiles.items()}
+    chart = Picture("profiles", {"profiles": shown}, f"{lab.task.name}, {lab.split} split: loss on lines and curves")
+    draw(screen, out, f"{lab.task.name}: {', '.join(lab.names)}", {"curves": chart}, [table], lab.describe(setting))
     screen.close()
     screen.result({"format": FORMAT, **found})
     if lab.aligned is not None:
         screen.line(lab.aligned.subject.proof)
-    screen.table(_table(lab, rows))
+    screen.table(table)
     for file in screen.written:
         screen.line(f"written: {file}")
 

@@ -11,6 +11,7 @@ import typer
 from onebasin import Evaluation
 from onebasin.checkpoint import Source as Network
 from onebasin.cli.alignment import Aligned, align
+from onebasin.cli.drawing import draw
 from onebasin.cli.inputs import Source, check_folder, make_folder, seeded
 from onebasin.cli.options import (
     SAMPLES,
@@ -33,7 +34,7 @@ from onebasin.cli.search import Search, with_search_options
 from onebasin.connectivity import FeatureLinearity, Stitching, feature_linearity, stitch
 from onebasin.errors import OptionError
 from onebasin.json_file import write_json
-from onebasin.report import ALIGNED, NAIVE, Table
+from onebasin.report import ALIGNED, NAIVE, Picture, Table
 from onebasin.report.table import loss_text, percent
 from onebasin.tasks import Task
 from onebasin.tasks.protocol import check_split
@@ -261,6 +262,10 @@ def _finish(screen: Screen, layers: Layers, found: Aligned | None, out: Path | N
         make_folder(out)
         write_json(out / JSON_FILE, layers.to_json())
         screen.wrote(out / JSON_FILE)
+        title = f"{layers.plan.task.name}, {layers.plan.split} split: how linear features are"
+        pictures = {name: Picture("layers", one, f"{title}, {name}") for name, one in layers.features.items()}
+        settings = {"networks": ", ".join(layers.names), "BatchNorm": layers.plan.batchnorm, "seed": layers.seed}
+        draw(screen, out, title, pictures, [layers.table()], settings)
     screen.close()
     screen.result(layers.to_json() | {"verification": found.subject.to_json() if found else None})
     if found:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from onebasin.cli.drawing import draw
 from onebasin.cli.inputs import Source, Subject, check_folder, find_subject
 from onebasin.cli.options import (
     TASK,
@@ -30,6 +31,7 @@ from onebasin.cli.simplexes import (
     moved,
 )
 from onebasin.connectivity import SimplexProfile
+from onebasin.report import Picture
 from onebasin.report.table import loss_text, percent
 from onebasin.tasks.protocol import check_split
 
@@ -112,9 +114,19 @@ def _profile(screen: Screen, setting: Setting, subject: Subject | None, name: st
 
 
 def _finish(screen: Screen, setting: Setting, subject: Subject | None, profiles: dict[str, SimplexProfile]) -> None:
+    table = barrier_table(setting, profiles)
+    title = f"{setting.task.name}, {setting.split} split: all averages"
+    corners = 3
+    pictures = {
+        name: Picture("triangle" if len(setting.names) == corners else "polygon", profile, f"{title}, {name}")
+        for name, profile in profiles.items()
+        if len(setting.names) >= corners
+    }
+    told = setting.settings("split", "samples", "ascents", "tau", "epochs")
+    draw(screen, setting.out, title, pictures, [table], told)
     screen.close()
     screen.result({
-        "settings": setting.settings("split", "samples", "ascents", "tau", "epochs"),
+        "settings": told,
         "simplexes": {name: profile.to_json() for name, profile in profiles.items()},
         "verification": subject.to_json() if subject else None,
     })  # fmt: skip
@@ -127,7 +139,7 @@ def _finish(screen: Screen, setting: Setting, subject: Subject | None, profiles:
         "bold",
     )
     screen.line()
-    screen.table(barrier_table(setting, profiles))
+    screen.table(table)
     for kind, profile in profiles.items():
         parts = " + ".join(f"{w:.2f} {n}" for w, n in zip(profile.worst, setting.names, strict=True) if w > 0)
         screen.line(f"worst average found, {kind}: {parts}")

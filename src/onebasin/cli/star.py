@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from onebasin.cli.drawing import draw
 from onebasin.cli.laboratory import (
     Laboratory,
     Setting,
@@ -21,7 +22,7 @@ from onebasin.connectivity import Star, StarProfile, fit_star, profile_star
 from onebasin.connectivity.star import CENTRE_FILE, JSON_FILE, LAWS
 from onebasin.errors import OptionError
 from onebasin.json_file import write_json
-from onebasin.report import ALIGNED, NAIVE, Table
+from onebasin.report import ALIGNED, NAIVE, Picture, Table
 from onebasin.report.table import loss_text, points
 
 FORMAT = "onebasin-star-result/1"
@@ -133,11 +134,15 @@ def _finish(
     if out is not None:
         write_json(out / RESULT, found)
         screen.wrote(out / RESULT)
+    table = _table(lab, profile, anchors)
+    shown = {name: path.to_json() for name, path in profile.spokes.items()}
+    chart = Picture("profiles", {"profiles": shown}, f"{lab.task.name}, {lab.split} split: loss from the centre")
+    draw(screen, out, f"{lab.task.name}: a star centre", {"star": chart}, [table], lab.describe(setting))
     screen.close()
     screen.result(found)
     if lab.aligned is not None:
         screen.line(lab.aligned.subject.proof)
-    screen.table(_table(lab, profile, anchors))
+    screen.table(table)
     for file in screen.written:
         screen.line(f"written: {file}")
 

@@ -33,17 +33,19 @@ def graph_edges(data: Mapping[str, Any]) -> tuple[list[str], list[Edge], list[Ed
             the one whose greatest height between any two is least (Kruskal 1956).
     """
     names = [str(name) for name in data.get("names") or data["vertices"]]
-    known = {name: list(_edges(data.get(name) or ())) for name in ("pairs", "saddles", "faces", "edges", "tree")}
+    known = {name: list(_edges(data.get(name) or (), names)) for name in ("pairs", "saddles", "faces", "edges", "tree")}
     every = known["pairs"] or known["saddles"] or known["faces"] or known["edges"] or known["tree"]
     tree = known["tree"] or known["edges"] or spanning_tree(names, every)
     return names, tree, every
 
 
-def _edges(rows: Iterable[Any]) -> Iterable[Edge]:
+def _edges(rows: Iterable[Any], names: Sequence[str]) -> Iterable[Edge]:
+    """Edges of two networks with a finite height; networks are told by name or by number."""
     for row in rows:
         ends, height = (row["vertices"], row["barrier"]) if isinstance(row, Mapping) else (row[:2], row[2])
         if len(ends) == 2 and finite(height):  # noqa: PLR2004 - faces may have more corners
-            yield str(ends[0]), str(ends[1]), float(height)
+            a, b = (names[end] if isinstance(end, int) else str(end) for end in ends)
+            yield a, b, float(height)
 
 
 def spanning_tree(names: Sequence[str], edges: Iterable[Edge]) -> list[Edge]:
