@@ -25,7 +25,7 @@ CLAIM = Claim(
     "Ainsworth, Hayase and Srinivasa (ICLR 2023), section 5.1 and figure 2",
     "MLP of 3 x 512 on MNIST and CIFAR-10, 60 epochs, 25 points, train and test",
     "20,000 training images, 30 epochs (CIFAR-10: 10), 9 points, 5,000 train and test images to measure on, three pairs",
-    (10, 15),
+    (5, 15),
     ("mnist", "cifar10"),
 )
 WAYS = ("naive", "weight", "best", "activations", "straight-through")

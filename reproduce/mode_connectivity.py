@@ -12,10 +12,9 @@ CLAIM = Claim(
     "Curves, elastic bands and simplexes of low loss between independently trained networks",
     "Garipov et al. (2018), figure 2 and table; Draxler et al. (2018); Benton et al. (2021)",
     "ResNet20 with BatchNorm on CIFAR-10, 100 epochs; curves of 60 epochs, bands of 14 x 1000 steps",
-    "a ResNet with BatchNorm of 6 convolutions (16, 32, 64) on 5,000 FashionMNIST images, 6 epochs; curves of 8 "
-    "epochs, bands of 5 "
-    "x 25 steps; three pairs for lines and curves, one for the band and the simplex",
-    (8, 120),
+    "a ResNet with BatchNorm of 6 convolutions (16, 32, 64) on 5,000 FashionMNIST images, 6 epochs; curves of 10 epochs on 3,000 "
+    "of them, a band of 4 x 25 steps; three pairs for lines and curves, one for the band and the simplex",
+    (10, 120),
     ("fashion-mnist", "cifar10"),
 )
 

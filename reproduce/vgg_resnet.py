@@ -13,7 +13,7 @@ CLAIM = Claim(
     "VGG16 and ResNet20 x16 with LayerNorm on CIFAR-10",
     "a VGG of 3 convolutions (64, 128, 256) and a ResNet of 6 convolutions (32, 64, 128; LayerNorm) on 6,000 "
     "FashionMNIST images, 6 epochs, three pairs",
-    (12, 60),
+    (10, 60),
     ("fashion-mnist", "cifar10"),
 )
 
@@ -58,7 +58,11 @@ def run(work: Work) -> Outcome:
             "naive barrier, nats": mean_std([cell["naive"][0] for cell in cells], 3),
             "aligned barrier, nats": mean_std([cell["aligned"][0] for cell in cells], 3),
         })  # fmt: skip
-    reading = "Published: at equal accuracy the barrier of VGG16 stays, that of the wide ResNet vanishes."
+    reading = (
+        "Published: at equal accuracy the barrier of VGG16 stays, that of the ResNet of sixteen times the width vanishes. At "
+        "quick sizes the order is the other way round: the narrow ResNet, whose stream has one order of channels for all "
+        "blocks, merges worse than the shallow VGG. Width decides, and only --full has it."
+    )
     return Outcome(rows, reading)
 
 

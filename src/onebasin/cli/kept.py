@@ -32,13 +32,14 @@ def fingerprint(path: Path) -> str:
 
 
 def networks(paths: list[Path]) -> dict[str, str]:
-    """Fingerprints of checkpoints by their names: those of the files without suffixes, or with, or paths.
+    """Fingerprints of checkpoints by their names: those of the files without suffixes, or with, or with folders.
 
     Raises:
         OptionError: one is named twice.
         CheckpointError: one cannot be read.
     """
-    for rows in ([path.stem for path in paths], [path.name for path in paths], list(map(str, paths))):
+    folders = [f"{path.parent.name}/{path.stem}" for path in paths]
+    for rows in ([path.stem for path in paths], [path.name for path in paths], folders, list(map(str, paths))):
         if len(set(rows)) == len(rows):
             return {name: fingerprint(path) for name, path in zip(rows, paths, strict=True)}
     raise OptionError("models", expected="different networks", found="one twice", remedy="name each once")
