@@ -1,7 +1,7 @@
 """Minima of independent trainings are connected by curves and bands of low loss, and lie on simplexes with more minima."""
 
 import numpy as np
-from harness import Claim, Outcome, Row, Work, batches, evaluate, main, mean_std, on
+from harness import Claim, Outcome, Params, Row, Work, batches, evaluate, main, mean_std, on
 from networks import ResNet20
 from trainer import Recipe
 
@@ -19,88 +19,111 @@ CLAIM = Claim(
 )
 
 
-def run(work: Work) -> Outcome:
-    """The highest training loss on lines, curves and a band; the volume of a trained simplex."""
-    name, count = work.pick(("fashion-mnist", 5000), ("cifar10", None))
-    training = work.images(name, "train", count)
-    held = (training[0][: work.pick(1000, 10_000)], training[1][: work.pick(1000, 10_000)])
+class Modes:
+    """Networks, and how what lies between them is trained and measured."""
 
-    def build() -> ResNet20:
-        return ResNet20(1, "bn", work.pick(1, 3), work.pick(1, 3))
+    def __init__(self, work: Work) -> None:
+        name, count = work.pick(("fashion-mnist", 5000), ("cifar10", None))
+        training = work.images(name, "train", count)
+        held = tuple(tensor[: work.pick(1000, 10_000)] for tensor in training)
+        recipe = {"epochs": work.pick(6, 100), "rate": work.pick(3e-3, 0.1), "optimizer": work.pick("adam", "sgd")}
+        self.work = work
+        self.nets = [
+            work.network(f"{name}_modes_{s}", self.build, training, Recipe(seed=s, augment=work.full, **recipe))
+            for s in range(6)
+        ]
+        self.model = work.host(self.build)
+        self.symmetry = ob.discover(self.model, (held[0][:2],))
+        self.measuring = on(held, held)
+        self.steps = batches(tuple(tensor[: work.pick(3000, None)] for tensor in training), 128)
 
-    recipe = {"epochs": work.pick(6, 100), "rate": work.pick(3e-3, 0.1), "optimizer": work.pick("adam", "sgd")}
-    nets = [
-        work.network(f"{name}_modes_{s}", build, training, Recipe(seed=s, augment=work.full, **recipe))
-        for s in range(6)
-    ]
-    model = work.host(build)
-    symmetry = ob.discover(model, (held[0][:2],))
-    measuring = on(held, held)
-    schedule = ob.Schedule(work.pick(10, 60), 0.05, seed=0)
-    steps = batches((training[0][: work.pick(3000, None)], training[1][: work.pick(3000, None)]), 128)
+    def build(self) -> ResNet20:
+        """The architecture."""
+        return ResNet20(1, "bn", self.work.pick(1, 3), self.work.pick(1, 3))
 
-    def lines(k: int) -> dict[str, list[float]]:
-        a, b = nets[k], nets[k + 1]
-        moved = ob.match(a, b, symmetry).apply(b)
-        found = {}
-        for way, end in (("naive", b), ("aligned", moved)):
-            line = ob.profile_path(model, a, end, measuring, lams=work.pick(5, 25))
+    def aligned(self, k: int) -> tuple[Params, Params]:
+        """Two networks, the second in the coordinates of the first."""
+        a, b = self.nets[k], self.nets[k + 1]
+        return a, ob.match(a, b, self.symmetry).apply(b)
+
+    def loss(self, params: Params) -> float:
+        """Of a network."""
+        return ob.profile_path(self.model, params, params, self.measuring, lams=2).loss[0]
+
+    def lines(self, k: int) -> dict[str, list[float]]:
+        """The worse end, the highest loss and the highest error of lines and curves."""
+        a, moved = self.aligned(k)
+        pick, found = self.work.pick, {}
+        for way, end in (("naive", self.nets[k + 1]), ("aligned", moved)):
+            line = ob.profile_path(self.model, a, end, self.measuring, lams=pick(5, 25))
             ends = max(line.loss[0], line.loss[-1])
             found[f"line, {way}"] = [ends, max(line.loss), 100 * max(line.error)]
-            for kind in ("bezier", "polygonal") if way == "aligned" or work.full else ("bezier",):
-                curve = ob.fit_curve(model, a, end, steps, evaluate, kind=kind, schedule=schedule)
-                profile = ob.profile_curve(curve, model, measuring, points=work.pick(7, 61))
+            for kind in ("bezier", "polygonal") if way == "aligned" or self.work.full else ("bezier",):
+                schedule = ob.Schedule(pick(10, 60), 0.05, seed=0)
+                curve = ob.fit_curve(self.model, a, end, self.steps, evaluate, kind=kind, schedule=schedule)
+                profile = ob.profile_curve(curve, self.model, self.measuring, points=pick(7, 61))
                 found[f"{kind} curve, {way}"] = [ends, max(profile.loss), 100 * max(profile.error)]
         return found
 
-    def band() -> list[float]:
-        a, b = nets[0], ob.match(nets[0], nets[1], symmetry).apply(nets[1])
-        plan = ob.BandSchedule(cycles=work.pick(4, 14), steps=work.pick(25, 1000), between=work.pick(2, 9))
-        found = ob.auto_neb(model, a, b, steps, evaluate, evaluation=measuring, schedule=plan)
-        line = ob.profile_path(model, a, b, measuring, lams=2)
-        return [max(line.loss), found.saddle, 100 * max(found.profile.error)]
+    def band(self) -> list[float]:
+        """The worse end, the saddle and the highest error of an elastic band."""
+        a, b = self.aligned(0)
+        pick = self.work.pick
+        plan = ob.BandSchedule(cycles=pick(4, 14), steps=pick(25, 1000), between=pick(2, 9))
+        found = ob.auto_neb(self.model, a, b, self.steps, evaluate, evaluation=self.measuring, schedule=plan)
+        return [max(self.loss(a), self.loss(b)), found.saddle, 100 * max(found.profile.error)]
 
-    def simplex() -> dict[str, float]:
-        grown = ob.fit_simplex(
-            model, [nets[0]], steps, evaluate, 2, schedule=ob.Schedule(work.pick(3, 10), 0.02, seed=0)
-        )
-        points = grown.sample(model, 8, np.random.default_rng(0))
-        span = grown.span(model)
-        losses = [ob.profile_path(model, p, p, measuring, lams=2).loss[0] for p in map(span.params, points)]
-        vertex = ob.profile_path(model, nets[0], nets[0], measuring, lams=2).loss[0]
-        return {"vertex": vertex, "worst": max(losses), "log volume": float(max(grown.log_volumes(model)))}
+    def simplex(self) -> dict[str, float]:
+        """The losses of a network and of points of a triangle trained around it, and the triangle's volume."""
+        schedule = ob.Schedule(self.work.pick(3, 10), 0.02, seed=0)
+        grown = ob.fit_simplex(self.model, [self.nets[0]], self.steps, evaluate, 2, schedule=schedule)
+        points = grown.sample(self.model, 8, np.random.default_rng(0))
+        worst = max(self.loss(params) for params in map(grown.span(self.model).params, points))
+        volume = float(max(grown.log_volumes(self.model)))
+        return {"vertex": self.loss(self.nets[0]), "worst": worst, "log volume": volume}
 
-    cells = [work.cell(f"lines_{k}", lambda k=k: lines(k)) for k in (0, 2, 4)]
+
+def run(work: Work) -> Outcome:
+    """The highest training loss on lines, curves and a band; the volume of a trained simplex."""
+    modes = Modes(work)
+    cells = [work.cell(f"lines_{k}", lambda k=k: modes.lines(k)) for k in (0, 2, 4)]
     rows: list[Row] = [
-        {
-            "path": way,
-            "pairs": 3,
-            "worse end, train loss": mean_std([cell[way][0] for cell in cells], 3),
-            "highest train loss": mean_std([cell[way][1] for cell in cells], 3),
-            "above the worse end, %": mean_std([100 * (cell[way][1] / cell[way][0] - 1) for cell in cells], 0),
-            "highest train error, %": mean_std([cell[way][2] for cell in cells]),
-        }
+        row(way, 3, *(mean_std([pick(cell[way]) for cell in cells], digits) for pick, digits in FIGURES))
         for way in cells[0]
     ]
-    end, saddle, error = work.cell("band", band)
-    rows.append({
-        "path": "elastic band, aligned", "pairs": 1, "worse end, train loss": f"{end:.3f}", "highest train loss": f"{saddle:.3f}",
-        "above the worse end, %": f"{100 * (saddle / end - 1):.0f}", "highest train error, %": f"{error:.2f}",
-    })  # fmt: skip
-    grown = work.cell("simplex", simplex)
-    rows.append({
-        "path": "points of a triangle trained around one network (SPRO)", "pairs": 1,
-        "worse end, train loss": f"{grown['vertex']:.3f}", "highest train loss": f"{grown['worst']:.3f}",
-        "above the worse end, %": f"{100 * (grown['worst'] / grown['vertex'] - 1):.0f}", "highest train error, %": "",
-    })  # fmt: skip
+    band = work.cell("band", modes.band)
+    rows.append(row("elastic band, aligned", 1, *(f"{pick(band):.{digits}f}" for pick, digits in FIGURES)))
+    grown = work.cell("simplex", modes.simplex)
+    triangle = [grown["vertex"], grown["worst"], float("nan")]
+    shown = [f"{pick(triangle):.{digits}f}" for pick, digits in FIGURES[:3]]
+    rows.append(row("points of a triangle trained around one network (SPRO)", 1, *shown, ""))
     reading = (
-        "Published: curves as low as their ends (CIFAR-100 VGG16 .89 at the ends and on the Bezier curve, lines far "
-        "above), bands "
-        f"with saddles of twice the minima's loss. The triangle has a log volume of {grown['log volume']:.1f}, by "
-        f"the Gram "
-        "determinant in float64. Curves are short here, so that unaligned ones are not yet flat."
+        "Published: curves as low as their ends (CIFAR-100 VGG16 .89 at the ends and on the Bezier curve, lines far above), "
+        f"bands with saddles of twice the minima's loss. The triangle has a log volume of {grown['log volume']:.1f}, by the "
+        "Gram determinant in float64. Curves are short here, so that unaligned ones are not yet flat."
     )
     return Outcome(rows, reading)
+
+
+FIGURES = (
+    (lambda row: row[0], 3),
+    (lambda row: row[1], 3),
+    (lambda row: 100 * (row[1] / row[0] - 1), 0),
+    (lambda row: row[2], 2),
+)
+"""The worse end, the highest loss, how far it is above in percent, the highest error; and digits to show."""
+
+
+def row(path: str, pairs: int, end: str, highest: str, above: str, error: str) -> Row:
+    """A row of the table."""
+    return {
+        "path": path,
+        "pairs": pairs,
+        "worse end, train loss": end,
+        "highest train loss": highest,
+        "above the worse end, %": above,
+        "highest train error, %": error,
+    }
 
 
 if __name__ == "__main__":
