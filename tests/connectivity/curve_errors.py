@@ -15,6 +15,7 @@ from onebasin.connectivity import (
     BandSchedule,
     Curve,
     CurveProfile,
+    Spawning,
     Star,
     StarProfile,
     Tree,
@@ -128,5 +129,10 @@ ROWS = [
         lambda: Star(CURVE.params(0)).save("/dev/null/x"),
         CheckpointError,
         r"^/dev/null/x: expected a file that can be written, found",
+    ),
+    (
+        lambda: loaded(Spawning.load, "file.json", {}),
+        CheckpointError,
+        r"file\.json: expected children and lines, format .*, found something else; remove it",
     ),
 ]

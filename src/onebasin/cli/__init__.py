@@ -36,6 +36,8 @@ COMMANDS = {
     "reproduce": "Repeat claims of the literature.",
     "run": "Merge networks as a recipe says.",
     "simplex": "Look for the worst average of several networks.",
+    "spawn": "Find from when on two children of a network stay connected.",
+    "spro": "Train networks so that all averages of all are good.",
     "star": "Train a network that low lines connect with several others.",
 }
 """Every command with the first line of its help. A command is the function of that name in the module of that name,

@@ -128,22 +128,30 @@ class Laboratory:
 
     @classmethod
     def open(
-        cls, screen: Screen, files: Sequence[Path], setting: Setting, search: Search, wanted: Sequence[str], split: str
+        cls,
+        screen: Screen,
+        files: Sequence[Path],
+        setting: Setting,
+        search: Search,
+        wanted: Sequence[str],
+        split: str,
+        least: int = 2,
     ) -> "Laboratory":
         """Load everything, and align the networks where that is wanted.
 
         Args:
             screen: shows progress.
-            files: the checkpoints, two or more.
+            files: the checkpoints.
             setting: the options.
             search: for matchings.
             wanted: `NAIVE`, `ALIGNED`, or both.
             split: to measure on where the options do not say.
+            least: networks that there must be.
 
         Raises:
             OneBasinError: if an option or a file cannot be used.
         """
-        if len(files) < 2:  # noqa: PLR2004 - something must be between them
+        if len(files) < least:
             raise OptionError("networks", expected="two or more", found=str(len(files)), remedy="name more checkpoints")
         split = setting.split or split
         check_split(split, "--split")

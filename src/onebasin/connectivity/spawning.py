@@ -5,13 +5,14 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from torch import Tensor, nn
 
 from onebasin.connectivity.path import PathProfile, profile_path
-from onebasin.errors import OptionError
+from onebasin.errors import CheckpointError, OptionError
 from onebasin.evaluation import Evaluation
-from onebasin.json_file import write_json
+from onebasin.json_file import read_json, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-spawning/1"
@@ -49,6 +50,11 @@ class Spawning:
         return {after: profile.barrier(what, "mean") for after, profile in self.profiles.items()}
 
     @property
+    def counted(self) -> bool:
+        """Whether correct answers were counted, without which there is no onset."""
+        return all(profile.error for profile in self.profiles.values())
+
+    @property
     def onset(self) -> int | None:
         """The first epoch whose children are connected: their error barrier is below the threshold; None without."""
         return next((after for after, barrier in self.barriers().items() if barrier < self.threshold), None)
@@ -60,13 +66,31 @@ class Spawning:
             "format": FORMAT,
             "epochs": self.epochs,
             "threshold": self.threshold,
-            "onset": self.onset,
+            "onset": self.onset if self.counted else None,
             "profiles": profiles,
         }
 
     def save(self, path: str | Path) -> None:
         """Write the JSON form to `path`; an existing file is replaced whole or not at all."""
         write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: if the file cannot be read or is none of these.
+        """
+        data = read_json(path)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise CheckpointError(
+                str(path), expected=f"children and lines, format {FORMAT}", found="something else", remedy="remove it"
+            )
+        profiles = {
+            int(after): PathProfile.from_json(profile, f"{path}: profiles: {after}")
+            for after, profile in data["profiles"].items()
+        }
+        return cls(data["epochs"], profiles, data["threshold"])
 
 
 def spawn(
