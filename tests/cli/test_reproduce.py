@@ -103,3 +103,12 @@ def test_claims_of_the_repository_are_listed(run: Run) -> None:
     result = run("reproduce", "--folder", SCRIPTS, "--json")
 
     assert json.loads(result.stdout)["claims"] == CLAIMS
+
+
+@pytest.mark.skipif(not CLAIMS, reason="the scripts are not beside the package")
+def test_the_page_of_results_is_that_of_the_files(run: Run, tmp_path: Path) -> None:
+    """docs/results.md is what the command writes from the results kept in the repository."""
+    page = tmp_path / "results.md"
+    run("reproduce", "--folder", SCRIPTS, "--out", SCRIPTS / "results", "--page", page)
+
+    assert page.read_text(encoding="utf-8") == (SCRIPTS.parent / "docs/results.md").read_text(encoding="utf-8")

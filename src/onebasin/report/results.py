@@ -10,7 +10,7 @@ Where the published side has other data or sizes than ours, the columns cannot b
 papers' settings on a GPU.
 
 ```text
-onebasin reproduce --all --data-root DIR --page docs/results.md
+onebasin reproduce --all --data-root DIR --out reproduce/results --page docs/results.md
 ```
 """
 
