@@ -193,4 +193,6 @@ def check_finite(params: Mapping[str, Tensor], label: str, *, infinity: bool = F
 def _count_bad(chunk: Tensor, infinity: bool) -> int:  # noqa: FBT001 - passed on
     """How many entries are NaN or infinite; eight-bit floats have no test of their own and are widened."""
     wide = chunk.to(torch.float32) if chunk.dtype.itemsize == 1 else chunk
+    if torch.isfinite(wide.sum()):
+        return 0  # one pass instead of three: a sum is not finite if an entry is not
     return int(torch.isnan(wide).sum()) if infinity else chunk.numel() - int(torch.isfinite(wide).sum())
