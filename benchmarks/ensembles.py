@@ -5,12 +5,14 @@
 
 Networks are MLPs 784-512-512-512-10 on MNIST that saw all 60,000 training images. Temperatures are fitted on the 5,000
 test images at even places, and all figures are those of the 5,000 at odd ones. The networks are aligned twice:
-cycle-consistently, without data, and with permutations learned from training images (`--learned-epochs`). FGE and SWA
-go on from the first network (SGD, momentum 0.9, weight decay 5e-4, rates 0.05 to 0.01, one epoch a cycle, batches of
-100), and, since a network that fits its training data hardly moves, also from a fresh one of 3 epochs. Columns: F
-forwards, accuracy in %, negative log-likelihood in nats, calibration error (15 bins), Brier score, the same at the
-fitted temperature, the share of images on which two members differ in %, and DEE, as many independent networks do the
-same; seconds are those of making a contender.
+cycle-consistently, without data, and with permutations learned from training images (`--learned-epochs`). Beside them
+stand the greedy soup (chosen on the images at even places), points of a simplex grown around the first network (ESPRO),
+points of a complex in which one trained network joins all four, and a star's centre. FGE and SWA go on from the first
+network (SGD, momentum 0.9, weight decay 5e-4, rates 0.05 to 0.01, one epoch a cycle, batches of 100), and, since a
+network that fits its training data hardly moves, also from a fresh one of 3 epochs. Columns: F forwards, accuracy in %,
+negative log-likelihood in nats, calibration error (15 bins), Brier score, the same at the fitted temperature, the share
+of images on which two members differ in %, and DEE, as many independent networks do the same; seconds are those of
+making a contender.
 """
 
 import argparse
@@ -23,7 +25,17 @@ import torch
 from torch import Tensor
 
 import onebasin as ob
-from onebasin.connectivity import EnsembleTable, cyclic, ensemble_table, snapshot_average
+from onebasin.connectivity import (
+    EnsembleTable,
+    Schedule,
+    cyclic,
+    ensemble_table,
+    fit_complex,
+    fit_simplex,
+    fit_star,
+    snapshot_average,
+)
+from onebasin.merging import greedy
 from onebasin.tasks import Task, load_task, train
 from onebasin.tasks.train import gather
 
@@ -57,6 +69,36 @@ def snapshots(task: Task, start: State, data: Data, count: int, evaluation: ob.E
     losses = ", ".join(f"{loss:.4f}" for loss in found.losses)
     print(f"  {count} cycles, training losses {losses}: {time.perf_counter() - begun:.0f} s", flush=True)
     return list(found.snapshots), snapshot_average(model, found.snapshots, evaluation)
+
+
+def joined(
+    task: Task, networks: Sequence[State], data: Data, epochs: int, evaluation: ob.Evaluation
+) -> dict[str, Sequence[State]]:
+    """What is trained between aligned networks, or chosen among them."""
+    model, schedule, batches = task.build_model(), Schedule(epochs, 0.02, seed=0), shuffled(data, 250, 0)
+    last = len(networks)
+
+    def likelihood(params: State) -> float:
+        return -ob.profile_path(
+            model, params, params, ob.Evaluation(task.evaluate, evaluation.calibration), lams=2
+        ).loss[0]
+
+    makers: dict[str, Callable[[], Sequence[State]]] = {
+        "greedy soup": lambda: [greedy(networks, likelihood).params],
+        "ESPRO": lambda: fit_simplex(model, networks[:1], batches, task.evaluate, 2, schedule=schedule).members(
+            model, 8, evaluation
+        ),
+        "complex points": lambda: fit_complex(
+            model, networks, [(k, last) for k in range(last)], batches, task.evaluate, schedule=schedule
+        ).members(model, 8, evaluation),
+        "star centre": lambda: [fit_star(model, networks, batches, task.evaluate, schedule=schedule).centre],
+    }
+    found = {}
+    for name, make in makers.items():
+        begun = time.perf_counter()
+        found[name] = make()
+        print(f"  {name}: {time.perf_counter() - begun:.0f} s", flush=True)
+    return found
 
 
 def show(table: EnsembleTable) -> None:
@@ -111,6 +153,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--learned-epochs", type=int, default=2, help="0 for none")
+    parser.add_argument(
+        "--trained-epochs", type=int, default=5, help="of ESPRO's vertices, the complex's and the star's"
+    )
     parser.add_argument("--snapshots", type=int, default=8)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -127,7 +172,8 @@ def main() -> None:
         contenders |= {f"FGE{name}": made, f"SWA{name}": [average]}
     for name, moved, seconds in aligned(task, networks, data, options.learned_epochs):
         print(f"{name}: {seconds:.1f} s")
-        show(ensemble_table(task.build_model(), moved, evaluation, unaligned=networks, contenders=contenders))
+        given = contenders | joined(task, moved, data, options.trained_epochs, evaluation)
+        show(ensemble_table(task.build_model(), moved, evaluation, unaligned=networks, contenders=given))
 
 
 if __name__ == "__main__":

@@ -3,21 +3,26 @@
     python benchmarks/train_mnist.py --data-root DIR --out RUNS --seeds 0 1 2 3 4 5 6 7 8 9 10 11 --epochs 60
     python benchmarks/simplexes.py wide --data-root DIR --runs RUNS
     python benchmarks/simplexes.py narrow --data-root DIR
+    python benchmarks/simplexes.py resnet --data-root DIR
 
 `wide`: the MNIST MLPs 3x512, in disjoint triples and quadruples. `narrow`: MLPs of two hidden layers of 64 on
 FashionMNIST, trained here on 13,000 images, in disjoint triples, as they are and with REPAIR at every point; and the
 controls: networks spawned from one after half of their training, copies of one network in random orders, and these
-matched. Both print for every tuple and method the simplex barrier in nats (the largest excess found over the
-interpolated losses of the vertices), then means over tuples, and how much lower the joint permutations are than every
-other method, with the 95 % interval of a paired bootstrap over tuples.
+matched. `resnet`: the same with the ResNet with BatchNorm of `tasks/fashion_resnet.py`. All print for every tuple and
+method the simplex barrier in nats (the largest excess found over the interpolated losses of the vertices), then means
+over tuples, and how much lower the joint permutations are than every other method, with the 95 % interval of a paired
+bootstrap over tuples.
 
 Permutations are searched with training images only: 10,000 to learn from, 1,000 others to judge by. Barriers are
 measured on 2,000 further training images, and on 2,000 test images.
 """
 
 import argparse
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +37,7 @@ from onebasin.tasks.protocol import classification_sums
 Batches = list[tuple[Tensor, Tensor]]
 State = dict[str, Tensor]
 METHODS = ("naive", "to-reference", "merge-many", "cycle-consistent", "joint")
-BATCH = 500
+BATCH, CALIBRATION = 500, 1000
 THOROUGH = {"samples": 48, "ascents": 4, "steps": 3}
 QUICK = {"samples": 16, "ascents": 2, "steps": 2, "edge": 3}
 
@@ -40,8 +45,8 @@ QUICK = {"samples": 16, "ascents": 2, "steps": 2, "edge": 3}
 class Data:
     """The images of a task in four parts: to learn from, to judge by, and to measure on."""
 
-    def __init__(self, name: str, root: Path) -> None:
-        self.task = load_task(name, data_root=root)
+    def __init__(self, task: str, root: Path) -> None:
+        self.task = load_task(task, data_root=root)
         rows = [torch.cat(parts) for parts in zip(*self.task.batches("train"), strict=True)]
         images, labels = (part[:13000].split((10000, 1000, 2000)) for part in rows)
         self.learn, self.judge, self.train = (batched(*part) for part in zip(images, labels, strict=True))
@@ -83,6 +88,7 @@ def together(
         epochs=epochs,
         samples=16,
         batchnorm=policy,
+        calibration_samples=CALIBRATION,
     )
     found = known | {"joint": joint.matchings}
     return {name: [m.apply(s) for m, s in zip(rows, models, strict=True)] for name, rows in found.items()}
@@ -139,7 +145,7 @@ def wide(options: argparse.Namespace) -> None:
     header()
     for n in options.sizes:
         tuples = []
-        for first in range(0, options.tuples * n, n):
+        for first in range(options.first * n, (options.first + options.tuples) * n, n):
             seeds = list(range(first, first + n))
             models = [ob.merge([options.runs / f"mnist_mlp_seed{seed}.safetensors"]) for seed in seeds]
             sets = together(model, models, without_data(models, symmetry), data, options.epochs, "keep")
@@ -148,34 +154,68 @@ def wide(options: argparse.Namespace) -> None:
         summary(f"n = {n}", tuples)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A network that is trained here.
+
+    Attributes:
+        task: of its data.
+        build: the architecture.
+        optimizer: of its parameters.
+        batch: images a step.
+    """
+
+    task: str
+    build: Callable[[], nn.Module]
+    optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+    batch: int
+
+
 def perceptron() -> nn.Module:
     """Two hidden layers of 64."""
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def trained(data: Data, seed: int, epochs: int, start: State | None = None) -> State:
-    """A narrow network, from its seed or from given weights on; the seed decides the order of the images, too."""
+RESNET = str(Path(__file__).parent / "tasks" / "fashion_resnet.py")
+KINDS = {
+    "narrow": Kind("fashion-mnist", perceptron, partial(torch.optim.Adam, lr=1e-3), 100),
+    "resnet": Kind(
+        RESNET,
+        lambda: load_task(RESNET).build_model(),
+        partial(torch.optim.SGD, lr=0.03, momentum=0.9, nesterov=True, weight_decay=1e-3),
+        64,
+    ),
+}
+
+
+def trained(kind: Kind, data: Data, seed: int, span: range, total: int, start: State | None = None) -> State:
+    """A network after some of all epochs, from its seed or from given weights on, with a rate that falls to 0.
+
+    The seed decides the order of the images, too.
+    """
     torch.manual_seed(seed)
-    model = perceptron()
+    model = kind.build().train()
     if start is not None:
         model.load_state_dict(start)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = kind.optimizer(model.parameters())
+    highest = optimizer.param_groups[0]["lr"]
     x, y = (torch.cat(parts) for parts in zip(*data.learn, *data.judge, *data.train, strict=True))
-    for _ in range(epochs):
-        for chosen in torch.randperm(len(x)).split(100):
+    for epoch in span:
+        optimizer.param_groups[0]["lr"] = highest * (0.5 + 0.5 * math.cos(math.pi * epoch / total))
+        for chosen in torch.randperm(len(x)).split(kind.batch):
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
             optimizer.step()
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def narrow(options: argparse.Namespace) -> None:
-    """MLPs of width 64 on FashionMNIST, and the controls."""
-    data = Data("fashion-mnist", options.data_root)
-    model = perceptron()
+def small(kind: Kind, options: argparse.Namespace) -> None:
+    """Networks trained here, and the controls."""
+    data = Data(kind.task, options.data_root)
+    model = kind.build().eval()
     symmetry = ob.discover(model, data.task.example_inputs())
-    n, count = 3, options.tuples * 3
-    models = [trained(data, seed, options.training) for seed in range(count)]
+    n, count, total = 3, options.tuples * 3, options.training
+    models = [trained(kind, data, seed, range(total), total) for seed in range(count)]
     header()
     tables: dict[str, list[dict[str, tuple[float, ...]]]] = {policy: [] for policy in options.policies}
     for first in range(0, count, n):
@@ -187,8 +227,8 @@ def narrow(options: argparse.Namespace) -> None:
             show(f"seeds {first} to {first + n - 1}, {policy}", rows[-1])
     for policy, rows in tables.items():
         summary(policy, rows)
-    half = trained(data, 100, options.training // 2)
-    spawned = [trained(data, 200 + k, options.training - options.training // 2, half) for k in range(n)]
+    half = trained(kind, data, 100, range(total // 2), total)
+    spawned = [trained(kind, data, 200 + k, range(total // 2, total), total, half) for k in range(n)]
     copies = [models[0], *(symmetry.random(k).apply(models[0]) for k in range(1, n))]
     controls = {
         "spawned": spawned,
@@ -201,20 +241,21 @@ def narrow(options: argparse.Namespace) -> None:
 def main() -> None:
     """One part of the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("wide", "narrow"))
+    parser.add_argument("part", choices=("wide", *KINDS))
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--runs", type=Path, help="folder of the checkpoints of train_mnist.py")
     parser.add_argument("--sizes", type=int, nargs="+", default=[3, 4], help="networks in a tuple, for wide")
+    parser.add_argument("--first", type=int, default=0, help="the first tuple, for wide")
     parser.add_argument("--tuples", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4, help="of the joint search")
     parser.add_argument(
-        "--policies", nargs="+", default=["keep", "repair"], help="for narrow: as they are, and with REPAIR"
+        "--policies", nargs="+", default=["keep", "repair"], help="but for wide: as they are, and with REPAIR"
     )
-    parser.add_argument("--training", type=int, default=16, help="epochs of the narrow networks")
+    parser.add_argument("--training", type=int, default=16, help="epochs of the networks trained here")
     options = parser.parse_args()
     torch.set_num_threads(1)
     started = time.perf_counter()
-    {"wide": wide, "narrow": narrow}[options.part](options)
+    wide(options) if options.part == "wide" else small(KINDS[options.part], options)
     print(f"{time.perf_counter() - started:.0f} s")
 
 

@@ -3,7 +3,9 @@
 import itertools
 
 import torch
-from harness import Claim, Outcome, Params, Row, Work, main, on
+from chart import Chart
+from harness import Claim, Outcome, Row, Work, main
+from measures import Params, on
 from networks import mlp
 from torch import nn
 
@@ -78,13 +80,12 @@ def run(work: Work) -> Outcome:
     ]
     reading = (
         "The single-basin conjecture is about what SGD finds in wide networks; here, in the smallest ones, brute "
-        "force shows "
-        "pairs of perfect classifiers that no reordering connects by a line without errors."
+        "force shows pairs of perfect classifiers that no reordering connects by a line without errors."
     )
     points = [
         {"lam": lam, "error": error} for lam, error in zip(found["line"]["lams"], found["line"]["error"], strict=True)
     ]
-    return Outcome(rows, reading, "lam", "error", None, points)
+    return Outcome(rows, reading, Chart(points, "lam", "error", kind="line"))
 
 
 if __name__ == "__main__":

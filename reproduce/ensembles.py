@@ -1,7 +1,11 @@
 """Ensembles at equal forwards, and what the average of aligned networks gives at one."""
 
-from harness import Claim, Outcome, Row, Work, batches, evaluate, main, mean_std, on, shared_mlps
-from networks import MNIST_MLP
+from functools import partial
+
+from chart import Chart
+from harness import Claim, Outcome, Row, Work, main
+from measures import batches, evaluate, mean_std, on
+from shared import build_mlp, mlps
 
 import onebasin as ob
 
@@ -10,7 +14,7 @@ CLAIM = Claim(
     "Ensembles at equal forwards: vertices, points of the aligned simplex, its barycentre, FGE and SWA",
     "Garipov et al. (2018), Izmailov et al. (2018), Benton et al. (2021): gains per component, not per forward",
     "VGG16 and ResNets on CIFAR there; here an MLP of 3 x 512 on MNIST, all images, 60 epochs, 1, 2, 4, 8 forwards",
-    "20,000 training images, 30 epochs, three sets of four networks that share some, 1, 2, 4 forwards",
+    "30 epochs, three sets of four networks that share some, 1, 2, 4 forwards",
     (2, 12),
     ("mnist",),
 )
@@ -18,9 +22,9 @@ CLAIM = Claim(
 
 def run(work: Work) -> Outcome:
     """Three sets of four networks."""
-    training, nets = shared_mlps(work, "mnist", MNIST_MLP)
+    training, nets = mlps(work, "mnist")
     test, val = work.images("mnist", "test", work.pick(4000, None)), work.images("mnist", "val", 2000)
-    model = work.host(MNIST_MLP)
+    model = work.host(partial(build_mlp, "mnist"))
     symmetry = ob.discover(model, (test[0][:2],))
 
     def one(chosen: list[int]) -> list[dict[str, object]]:
@@ -65,7 +69,12 @@ def run(work: Work) -> Outcome:
         "best temperature it holds; in raw NLL points win, because averages are less sure of themselves. Published gains of "
         "simplexes are per component, each of several forwards."
     )
-    return Outcome(rows, reading)
+    points = [
+        {"forwards": row["forwards"], "NLL at the best temperature": row["calibrated"], "ensemble": row["name"]}
+        for cell in cells
+        for row in cell
+    ]
+    return Outcome(rows, reading, Chart(points, "forwards", "NLL at the best temperature", "ensemble", "line"))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,23 @@
 """Features are linear in the parameters where networks are connected: LLFC, CTL and the onset of spawning."""
 
-from harness import Claim, Data, Outcome, Params, Row, Work, main, mean_std, on, shared_mlps
-from networks import MNIST_MLP
+from functools import partial
+
+from chart import Chart
+from harness import Claim, Outcome, Row, Work, main
+from measures import Data, Params, mean_std, on
+from shared import build_mlp, mlps
 from trainer import Recipe
 
 import onebasin as ob
 
+MNIST_MLP = partial(build_mlp, "mnist")
 CLAIM = Claim(
     "linearity",
     "Layerwise linear feature connectivity of spawned and of matched networks, cross-task linearity, the onset of "
     "spawning",
     "Zhou et al. (LLFC, NeurIPS 2023; CTL, ICML 2024); Frankle et al. (2020)",
     "ResNet-20 and VGG-16 on CIFAR-10 there; here an MLP of 3 x 512 on MNIST, all images, 40 epochs",
-    "20,000 training images, 10 epochs, three pairs; onset on one pair a split epoch",
+    "the same but 10 epochs; three pairs; onset on one pair a split epoch",
     (4, 12),
     ("mnist",),
 )
@@ -22,11 +27,11 @@ def children(work: Work, training: Data, split: int, seed: int, epochs: int) -> 
     """Two networks that share their first epochs and part in the order of samples."""
     parent = None
     if split:
-        recipe = Recipe(seed, split, 1e-3, batch=250)
+        recipe = Recipe(seed, split, 1e-3, batch=500)
         parent = work.network(f"mnist_mlp_parent{seed}_{split}", MNIST_MLP, training, recipe)
     found = []
     for order in (1, 2):
-        recipe = Recipe(seed, epochs, 1e-3, batch=250, order=1000 * order + seed, start=parent, first=split)
+        recipe = Recipe(seed, epochs, 1e-3, batch=500, order=1000 * order + seed, start=parent, first=split)
         found.append(work.network(f"mnist_mlp_child{seed}_{split}_{order}", MNIST_MLP, training, recipe))
     return found
 
@@ -46,20 +51,19 @@ def figures(work: Work, a: Params, b: Params, test: Data) -> dict[str, object]:
     }
 
 
-def tasks(work: Work, training: Data, seed: int, epochs: int) -> list[Params]:
+def tasks(work: Work, training: Data, parent: Params, seed: int, epochs: int) -> list[Params]:
     """Two fine-tunes of one network on different tasks: the classes 0-4, and 5-9."""
-    parent = work.network(f"mnist_mlp_{seed}", MNIST_MLP, training, Recipe(seed, work.pick(10, 60), batch=250))
     found = []
     for name, chosen in (("low", training[1] < 5), ("high", training[1] >= 5)):
         part = (training[0][chosen], training[1][chosen])
-        recipe = Recipe(seed, epochs, 1e-4, batch=250, start=parent)
+        recipe = Recipe(seed, epochs, 1e-4, batch=500, start=parent)
         found.append(work.network(f"mnist_mlp_{seed}_{name}", MNIST_MLP, part, recipe))
     return found
 
 
 def run(work: Work) -> Outcome:
     """Kinds of pairs, and the onset."""
-    training, nets = shared_mlps(work, "mnist", MNIST_MLP)
+    training, nets = mlps(work, "mnist")
     test = work.images("mnist", "test", work.pick(2000, None))
     epochs = work.pick(10, 40)
     model = work.host(MNIST_MLP)
@@ -71,7 +75,7 @@ def run(work: Work) -> Outcome:
             ob.match(nets[2 * k], nets[2 * k + 1], symmetry).apply(nets[2 * k + 1]),
         ],
         "independent, unmatched (control)": lambda k: nets[2 * k : 2 * k + 2],
-        "fine-tunes of one parent on other classes (CTL)": lambda k: tasks(work, training, k, 3),
+        "fine-tunes of one parent on other classes (CTL)": lambda k: tasks(work, training, nets[k], k, 3),
     }
     rows: list[Row] = []
     points: list[Row] = []
@@ -90,8 +94,9 @@ def run(work: Work) -> Outcome:
             "error barrier, points": mean_std([c["error barrier"] for c in cells]),
         })  # fmt: skip
         points += [
-            {"layer": name, "1 - cos": defect, "pair": kind}
-            for name, defect in zip(cells[0]["layers"], cells[0]["defect"], strict=True)
+            {"layer": name, "defect": defect, "pair": kind}
+            for cell in cells
+            for name, defect in zip(cell["layers"], cell["defect"], strict=True)
         ]
     for split in (0, 1, 2, 4):
         cell = work.cell(
@@ -106,12 +111,11 @@ def run(work: Work) -> Outcome:
             "error barrier, points": f"{cell['error barrier']:.2f}",
         })  # fmt: skip
     reading = (
-        "Published pattern: 1 - cos of the average stays near zero in all layers where there is no barrier, and is "
-        "large "
+        "Published pattern: 1 - cos of the average stays near zero in all layers where there is no barrier, and is large "
         "where there is one. The fine-tunes share a parent and are linear without matching; the error barrier of "
         "spawned networks under 2 points marks the onset."
     )
-    return Outcome(rows, reading, "layer", "1 - cos", "pair", points)
+    return Outcome(rows, reading, Chart(points, "layer", "defect", "pair", "line"))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """Several networks merged into one that is better calibrated than each."""
 
-from harness import Claim, Outcome, Row, Work, ensemble, main, mean_std, measured, shared_mlps
-from networks import MNIST_MLP
-from trainer import Recipe
+from collections.abc import Callable
+from functools import partial
+
+from chart import Chart
+from harness import Claim, Outcome, Row, Work, main
+from measures import Data, Params, batches, ensemble, evaluate, mean_std, measured
+from shared import build_mlp, mlps, slug
 
 import onebasin as ob
 
@@ -12,68 +16,92 @@ CLAIM = Claim(
     "Ainsworth, Hayase and Srinivasa (ICLR 2023), section 5.4: five MNIST MLPs, 0.111-0.153 each, merged 0.0727, "
     "98.31 %",
     "MLP of 3 x 512 on MNIST, all images, 60 epochs; 5 and 32 networks",
-    "20,000 training images, 30 epochs, three sets of five networks that share some",
+    "the same but 30 epochs; three sets of five networks that share some",
     (6, 20),
     ("mnist",),
 )
 METHODS = ("cycle-consistent", "frank-wolfe", "merge-many", "hierarchical")
+CORRECTIONS = ("repair", "refit")
+PUBLISHED = {"networks themselves (mean)": "0.111-0.153", "merge-many, averaged": "0.0727, 98.31 %"}
+Scores = dict[str, float]
+
+
+class Merger:
+    """Networks of one architecture, brought together and averaged in all ways."""
+
+    def __init__(self, work: Work, training: Data, test: Data) -> None:
+        self.model, self.test = work.host(partial(build_mlp, "mnist")), test
+        self.symmetry = ob.discover(self.model, (test[0][:2],))
+        self.unlabeled = batches((training[0][:2000], training[1][:2000]))
+
+    def average(self, nets: list[Params], method: str) -> Scores:
+        """After one of the ways to bring them together."""
+        return measured(self.model, ob.merge(self.moved(nets, method)), self.test)
+
+    def corrected(self, nets: list[Params], correction: str) -> Scores:
+        """The average, corrected with unlabeled training images."""
+        fixed = ob.correct(self.model, ob.merge(nets), nets, self.unlabeled, evaluate, method=correction, samples=2000)
+        return measured(self.model, fixed.params, self.test)
+
+    def moved(self, nets: list[Params], method: str) -> list[Params]:
+        """The networks in common coordinates."""
+        universe = ob.match_many(nets, self.symmetry, method)
+        return [matching.apply(net) for matching, net in zip(universe.matchings, nets, strict=True)]
+
+    def ways(self, nets: list[Params]) -> dict[str, Callable[[], Scores]]:
+        """All that is measured, by name."""
+        found: dict[str, Callable[[], Scores]] = {
+            "averaged as they are": lambda: measured(self.model, ob.merge(nets), self.test),
+            "ensemble": lambda: ensemble(self.model, nets, self.test),
+        }
+        found |= {f"{method}, averaged": partial(self.average, nets, method) for method in METHODS}
+        for correction in CORRECTIONS:
+            found[f"merge-many, averaged, {correction}"] = lambda c=correction: self.corrected(
+                self.moved(nets, "merge-many"), c
+            )
+            found[f"averaged as they are, {correction} (control)"] = partial(self.corrected, nets, correction)
+        return found
 
 
 def run(work: Work) -> Outcome:
     """All ways of bringing several networks together, and the average of what they give."""
-    training, first = shared_mlps(work, "mnist", MNIST_MLP)
+    training, nets = mlps(work, "mnist", work.pick(6, 32))
     test = work.images("mnist", "test")
-    sets = work.pick([(0, 1, 2, 3, 4), (1, 2, 3, 4, 5), (5, 0, 2, 4, 1)], [tuple(range(5)), tuple(range(32))])
-    nets = dict(enumerate(first))
-    for s in range(6, 32) if work.full else ():
-        nets[s] = work.network(f"mnist_mlp_{s}", MNIST_MLP, training, Recipe(s, 60, batch=250))
-    model = work.host(MNIST_MLP)
-    symmetry = ob.discover(model, (test[0][:2],))
-    each = work.cell("each", lambda: {str(s): measured(model, params, test) for s, params in nets.items()})
-    groups = [sets] if not work.full else [[chosen] for chosen in sets]
+    merger = Merger(work, training, test)
+    each = [work.cell(f"network_{s}", partial(measured, merger.model, net, test)) for s, net in enumerate(nets)]
+    quick = [[(0, 1, 2, 3, 4), (1, 2, 3, 4, 5), (5, 0, 2, 4, 1)]]
     rows: list[Row] = []
-    for group in groups:
-        found: dict[str, list[dict[str, float]]] = {}
-        for number, chosen in enumerate(group):
-            chosen_nets = [nets[s] for s in chosen]
-            label = f"{len(chosen)}_{number}"
-            found.setdefault("networks themselves (mean)", []).append({
-                key: sum(each[str(s)][key] for s in chosen) / len(chosen) for key in ("loss", "accuracy")
-            })  # fmt: skip
-            cells = {
-                "averaged as they are": lambda nets=chosen_nets: measured(model, ob.merge(nets), test),
-                "ensemble": lambda nets=chosen_nets: ensemble(model, nets, test),
-            }
-            for method in METHODS:
-
-                def merged(nets=chosen_nets, method=method):  # noqa: ANN001, ANN202
-                    universe = ob.match_many(nets, symmetry, method)
-                    moved = [m.apply(net) for m, net in zip(universe.matchings, nets, strict=True)]
-                    return measured(model, ob.merge(moved), test)
-
-                cells[f"{method}, averaged"] = merged
-            for name, compute in cells.items():
-                key = "".join(c if c.isalnum() else "_" for c in f"{name}_{label}")
-                found.setdefault(name, []).append(work.cell(key, compute))
+    points: list[Row] = []
+    for sets in work.pick(quick, [[tuple(range(5))], [tuple(range(32))]]):
+        found: dict[str, list[Scores]] = {}
+        for number, chosen in enumerate(sets):
+            mean = {key: sum(each[s][key] for s in chosen) / len(chosen) for key in ("loss", "accuracy")}
+            found.setdefault("networks themselves (mean)", []).append(mean)
+            for name, compute in merger.ways([nets[s] for s in chosen]).items():
+                found.setdefault(name, []).append(work.cell(f"{slug(name)}_{len(chosen)}_{number}", compute))
         rows += [
             {
-                "networks": len(group[0]),
+                "networks": len(sets[0]),
                 "": name,
                 "test loss, nats": mean_std([cell["loss"] for cell in cells], 4),
                 "accuracy, %": mean_std([cell["accuracy"] for cell in cells]),
-                "published": {
-                    "networks themselves (mean)": "0.111-0.153",
-                    "merge-many, averaged": "0.0727, 98.31 %",
-                }.get(name, ""),
+                "published": PUBLISHED.get(name, ""),
             }
             for name, cells in found.items()
         ]
+        points += [
+            {"network": f"{len(sets[0])}: {name}", "test loss": cell["loss"]}
+            for name, cells in found.items()
+            for cell in cells
+            if not name.startswith("averaged as they are")
+        ]
     reading = (
-        "The claim is that the merged network has a lower loss than each network, near the ensemble's, at the cost "
-        "of one. "
-        "The sets share networks: their deviation is no standard error."
+        "The claim is that the merged network has a lower loss than each network, near the ensemble's, at the cost of one. "
+        "Ours are better before merging than those of the paper, whose networks had been trained for longer into "
+        "overconfidence, so that less is there to gain. Corrected, with unlabeled images, the merged network comes nearer to "
+        "the ensemble; refit does so without alignment, too. The sets share networks: their deviation is no standard error."
     )
-    return Outcome(rows, reading)
+    return Outcome(rows, reading, Chart(points, "network", "test loss"))
 
 
 if __name__ == "__main__":

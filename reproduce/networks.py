@@ -1,7 +1,6 @@
 """The architectures of the claims."""
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -79,7 +78,6 @@ class ResNet20(nn.Module):
 
 VGG11 = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
 VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
-SMALL = (64, "pool", 128, "pool", 256, "pool")
 
 
 def vgg(plan: tuple[object, ...], width: float = 1, channels: int = 3, *, norm: bool = False) -> nn.Sequential:
@@ -167,7 +165,3 @@ def small_start(*widths: int) -> nn.Sequential:
     for fan_in, fan_out in pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-MNIST_MLP = partial(small_start, 784, 512, 512, 512, 10)
-CIFAR_MLP = partial(small_start, 3072, 512, 512, 512, 10)

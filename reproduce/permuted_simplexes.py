@@ -2,9 +2,12 @@
 
 import itertools
 import statistics
+from functools import partial
 
-from harness import Claim, Outcome, Params, Row, Work, batches, evaluate, main, on, shared_mlps
-from networks import MNIST_MLP
+from chart import Chart
+from harness import Claim, Outcome, Row, Work, main
+from measures import Params, batches, evaluate, on
+from shared import build_mlp, mlps
 
 import onebasin as ob
 
@@ -14,7 +17,7 @@ CLAIM = Claim(
     "barycentre is worth",
     "This project's own claims C1-C7; near them Ito et al. (ICML 2025), C2M3 (NeurIPS 2024), Sharma et al. (2024)",
     "MLP of 3 x 512 on MNIST, all images, 60 epochs, triples and quadruples, 512 points",
-    "20,000 training images, 30 epochs, two disjoint triples and one that shares networks, 24 points, 8 ascents, 2,000 "
+    "30 epochs, two disjoint triples and one that shares networks, 24 points, 8 ascents, 2,000 "
     "training images to measure on",
     (4, 30),
     ("mnist",),
@@ -24,11 +27,11 @@ METHODS = ("merge-many", "cycle-consistent")
 
 def run(work: Work) -> Outcome:
     """Barriers of the simplex for every way to match; then claim by claim."""
-    training, nets = shared_mlps(work, "mnist", MNIST_MLP)
+    training, nets = mlps(work, "mnist")
     size = work.pick(2000, 5000)
     held = on((training[0][-size:], training[1][-size:]))
     test = work.images("mnist", "test", work.pick(4000, None))
-    model = work.host(MNIST_MLP)
+    model = work.host(partial(build_mlp, "mnist"))
     symmetry = ob.discover(model, (test[0][:2],))
     search = batches((training[0][:6000], training[1][:6000]), 250)
 
@@ -78,7 +81,13 @@ def run(work: Work) -> Outcome:
         work.cell(f"triple_{'_'.join(map(str, c))}", lambda c=c: triple(c)) for c in ((0, 1, 2), (3, 4, 5), (0, 3, 4))
     ]
     grown = work.cell("spro", lambda: spro(work, model, nets[0], search))
-    return Outcome(claims(cells, grown), READING)
+    points: list[Row] = [
+        {"networks": way, "simplex barrier": found["barrier"]}
+        for cell in cells
+        for way, found in cell["barriers"].items()
+        if way != "as they are"
+    ]
+    return Outcome(claims(cells, grown), READING, Chart(points, "networks", "simplex barrier"))
 
 
 def spro(work: Work, model: object, start: Params, search: list[object]) -> float:
@@ -90,9 +99,9 @@ def spro(work: Work, model: object, start: Params, search: list[object]) -> floa
 
 
 READING = (
-    "Barriers are the largest excess found of the training loss over the interpolated losses of the networks: lower "
-    "bounds on "
-    "the largest there is. Every claim stands beside its falsifier."
+    "Barriers are the largest excess found of the training loss over the interpolated losses of the networks: lower bounds "
+    "on the largest there is. Every claim stands beside its falsifier. The null is refuted in raw NLL only, because "
+    "averages are less sure of themselves; in error, and in NLL at the best temperature, it holds (see the ensembles)."
 )
 
 

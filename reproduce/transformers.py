@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import torch
-from harness import Claim, Data, Outcome, Row, Work, batches, evaluate, main, mean_std, measured, on
+from chart import Chart
+from harness import Claim, Outcome, Row, Work, main
+from measures import Data, batches, evaluate, mean_std, measured, on
 from networks import GPT, ViT
 from trainer import Recipe
 
@@ -48,6 +50,7 @@ def run(work: Work) -> Outcome:
         "GPT": (train, test, lambda: GPT(letters, 64, width, 4, work.pick(2, 4)), work.pick(6, 30)),
     }
     rows: list[Row] = []
+    points: list[Row] = []
     for label, (training, held, build, epochs) in kinds.items():
         nets = [
             work.network(f"{label}_{s}", build, training, Recipe(s, epochs, 1e-3, weight_decay=0.05, batch=64))
@@ -90,14 +93,14 @@ def run(work: Work) -> Outcome:
                 "midpoint, %": mean_std([cell[way][2] for cell in cells]),
                 "loss barrier, nats": barrier,
             })  # fmt: skip
+            points += [{"network": label, "midpoint loss": cell[way][1], "matching": way} for cell in cells]
         print(f"  {label}: groups such as {groups}")
     reading = (
         "Published for a ViT on CIFAR-10 trained for long: 1.69 naive, 0.36 with permutations, 0.00 with learned "
-        "orthogonal maps of "
-        "the stream, which are no permutations and are not part of this library. Units inside heads move with their "
+        "orthogonal maps of the stream, which are no permutations and are not part of this library. Units inside heads move with their "
         "heads."
     )
-    return Outcome(rows, reading)
+    return Outcome(rows, reading, Chart(points, "network", "midpoint loss", "matching"))
 
 
 if __name__ == "__main__":

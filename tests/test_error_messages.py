@@ -323,12 +323,12 @@ ROWS: list[Row] = [
     (
         lambda: load(PathProfile, profile().to_json() | {"loss": [1.0]}),
         CheckpointError,
-        r"file\.json: loss: expected 2 numbers, found 1; correct the file",
+        r"file\.json: expected a path profile, format .*, found .* not fit: loss and error: 2 numbers",
     ),
     (
         lambda: load(PathProfile, profile().to_json() | {"count": "many"}),
         CheckpointError,
-        r"file\.json: count: expected int, found 'many'; correct the file",
+        r"file\.json: expected a path profile, format .*, found something that does not fit: count: 'many'; pass",
     ),
     (
         lambda: profile().error_barrier(),
@@ -345,7 +345,7 @@ ROWS: list[Row] = [
         OptionError,
         r"^loss_barrier: expected a complete path, found an interrupted one; measure it again",
     ),
-    (lambda: load(PathProfile, {}), CheckpointError, r"file\.json: expected a path profile, .*; pass a file that"),
+    (lambda: load(PathProfile, {}), CheckpointError, r"file\.json: expected a path profile, .*; pass a file or folder"),
     (
         lambda: path(batchnorm="x"),
         OptionError,
@@ -364,7 +364,7 @@ ROWS: list[Row] = [
     (
         lambda: load(PathProfile, profile().to_json() | {"others": 1}),
         CheckpointError,
-        r"file\.json: others: expected names and numbers, found 1; correct the file",
+        r"file\.json: expected a path profile, format .*, found .* not fit: others: 1; pass a file or",
     ),
     (lambda: path(lams=1), OptionError, r"^lams: expected a number of points from 2, .*, found 1; include both ends"),
     (lambda: path(a={}), MismatchError, r"^a: weight: expected shape \(1, 1\), as in the model, found no such tensor;"),

@@ -204,18 +204,36 @@ def fitting(model: nn.Module, source: Source, label: str) -> Params:
                 found="another one",
                 remedy="pass a checkpoint of the model's architecture",
             )
-    for name, tensor in state.items():
-        found = tuple(params[name].shape) if name in params else None
-        if found != tuple(tensor.shape):
-            if found is None and name.endswith("num_batches_tracked"):
-                continue
-            raise MismatchError(
-                f"{label}: {name}",
-                expected=f"shape {tuple(tensor.shape)}, as in the model",
-                found="no such tensor" if found is None else f"shape {found}",
-                remedy="pass a checkpoint of the model's architecture",
-            )
+    check_shapes(state, params, label)
     if isinstance(params, Checkpoint):
         return params
     own = {tensor.untyped_storage().data_ptr() for tensor in state.values() if tensor.numel()}
     return {n: t.clone() if t.numel() and t.untyped_storage().data_ptr() in own else t for n, t in params.items()}
+
+
+def check_shapes(state: Params, params: Params, label: str) -> None:
+    """Look whether a network has all tensors of a model, in their shapes; BatchNorm's counters may be missing.
+
+    Args:
+        state: of the model.
+        params: of the network; further tensors are not looked at.
+        label: what to call the network in errors.
+
+    Raises:
+        MismatchError: if a tensor is missing or has another shape than in the model.
+    """
+    for name, tensor in state.items():
+        found = tuple(params[name].shape) if name in params else None
+        if found == tuple(tensor.shape) or (found is None and is_counter(name)):
+            continue
+        raise MismatchError(
+            f"{label}: {name}",
+            expected=f"shape {tuple(tensor.shape)}, as in the model",
+            found="no such tensor" if found is None else f"shape {found}",
+            remedy="pass a checkpoint of the model's architecture",
+        )
+
+
+def is_counter(name: str) -> bool:
+    """Whether a tensor is BatchNorm's counter of batches, which checkpoints from before torch 0.4.1 lack."""
+    return name.endswith("num_batches_tracked")

@@ -2,7 +2,10 @@
 
 import json
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from onebasin.errors import CheckpointError
 from onebasin.files import write_text
@@ -39,6 +42,52 @@ def read_json(path: str | Path) -> object:
         ) from error
     except (RecursionError, ValueError) as error:  # brackets without end, numbers of thousands of digits
         raise CheckpointError(str(path), expected="JSON", found=str(error), remedy="correct the file") from error
+
+
+@contextmanager
+def record(data: object, where: str | Path, what: str, form: str) -> Iterator[dict[str, Any]]:
+    """The fields of a JSON form, for a block that makes a result of them.
+
+    Args:
+        data: parsed JSON.
+        where: it was read from.
+        what: it should be, for errors.
+        form: what its field `format` should say.
+
+    Raises:
+        CheckpointError: if it is something else, or the block finds a field missing or of another kind.
+    """
+    expected, remedy = f"{what}, format {form}", "pass a file or folder that `save` wrote"
+    if not isinstance(data, dict) or data.get("format") != form:
+        raise CheckpointError(str(where), expected=expected, found="something else", remedy=remedy)
+    try:
+        yield data
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        found = f"no field {error}" if isinstance(error, KeyError) else f"something that does not fit: {error}"
+        raise CheckpointError(str(where), expected=expected, found=found, remedy=remedy) from error
+
+
+def typed(data: Mapping[str, Any], name: str, *kinds: type) -> Any:  # noqa: ANN401 - what the file holds
+    """A field of a record that must be of one of some types, and not of one derived from them (a bool is no int).
+
+    Raises:
+        TypeError: it is not.
+        KeyError: it is missing.
+    """
+    if type(data[name]) not in kinds:
+        raise TypeError(f"{name}: {data[name]!r:.40}")
+    return data[name]
+
+
+def numbers(values: object, where: str) -> tuple[float, ...]:
+    """A list of numbers out of a file; null stands for one that is not finite.
+
+    Raises:
+        CheckpointError: if it is none.
+    """
+    if not isinstance(values, list) or not all(v is None or type(v) in (int, float) for v in values):
+        raise CheckpointError(where, expected="a list of numbers", found=repr(values)[:60], remedy="correct the file")
+    return tuple(math.nan if value is None else float(value) for value in values)
 
 
 def format_json(data: object, indent: str = "") -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from cli.networks import Files, Run
 
-FEW = ("--samples", 8, "--ascents", 2, "--epochs", 1)
+FEW = ("--points", 8, "--ascents", 2, "--epochs", 1)
 
 
 def test_filtration_and_round_trips(files: Files, run: Run, tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_filtration_and_round_trips(files: Files, run: Run, tmp_path: Path) -> N
     assert set(found["triangles"]) == {"a b c"}
     assert 0 <= found["triangles"]["a b c"]["moved"] <= 1
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"filtration.json", "joint.json", "pair-1-2-permutations.json", "trip-1-2-3.json", "graph.png"} <= written
+    assert {"filtration.json", "joint.json", "pair-1-2-matchings", "trip-1-2-3.json", "graph.png"} <= written
 
 
 def test_without_gudhi_the_rest_is_shown(files: Files, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,9 +48,10 @@ def test_second_run_writes_the_same(files: Files, run: Run, tmp_path: Path) -> N
     """A second run takes everything from the folder and says the same."""
     call = ("complex", files.a, files.b, files.c, "--task", files.task, *FEW, "--out", tmp_path, "--json")
     first = run(*call)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*-*.json")}
+    kept = [*tmp_path.glob("trip-*.json"), *tmp_path.glob("pair-*/*.json"), tmp_path / "joint.json"]
+    before = {path: path.stat().st_mtime_ns for path in kept}
     again = run(*call)
 
     assert again.stdout == first.stdout
-    assert len([path for path in before if "matching" not in path.name]) == 4
-    assert all(path.stat().st_mtime_ns == time for path, time in before.items() if "matching" not in path.name)
+    assert len(before) == 5
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())

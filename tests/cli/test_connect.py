@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cli.conftest import Damage
-from cli.networks import MODEL_ONLY, Files, Run
+from cli.networks import MODEL_ONLY, Files, Run, interrupting
 from onebasin import Symmetry, merge, save_checkpoint
 from onebasin.tasks import load_task
 
@@ -109,7 +109,7 @@ def test_another_architecture_is_one_line(files: Files, run: Run, damaged: Damag
 
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("damaged: 3.weight: expected shape (8, 8), as in the model, found shape (9, 8)")
+    assert result.stderr.startswith(f"{other}: 3.weight: expected shape (8, 8), as in the model, found shape (9, 8)")
     assert result.stderr.count("\n") == 1
 
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_asked_is_refused(files: Files, run: Run, tmp_path: Path)
     bare.write_text(MODEL_ONLY, encoding="utf-8")
     for arguments, words in (
         ((files.a, "--task", files.task), "expected two or more, found 1"),
-        ((files.a, files.a, "--task", files.task), "expected different networks, found one twice"),
+        ((files.a, files.a, "--task", files.task), "expected different ones, found one twice"),
         ((files.a, files.b, "--task", bare), "batches"),
     ):
         result = run("connect", *arguments)
@@ -128,19 +128,9 @@ def test_what_cannot_be_asked_is_refused(files: Files, run: Run, tmp_path: Path)
         assert result.stderr.count("\n") == 1
 
 
-def test_interrupted_answer_keeps_its_pairs(files: Files, trio: Trio, run: Run, tmp_path: Path) -> None:
+def test_interrupted_answer_keeps_its_pairs(trio: Trio, run: Run, tmp_path: Path) -> None:
     """Ctrl-C gives status 1; pairs finished by then are in the folder, and the answer says it is not complete."""
-    task, out = tmp_path / "interrupted.py", tmp_path / "answer"
-    source = files.task.read_text(encoding="utf-8")
-    limited = (
-        "calls = []\n\n\n"
-        "def evaluate(model, batch):\n"
-        "    calls.append(1)\n"
-        "    if len(calls) > 22:\n"
-        "        raise KeyboardInterrupt\n"
-        "    return classification_sums(model, batch)\n"
-    )
-    task.write_text(source.replace("evaluate = classification_sums", limited), encoding="utf-8")
+    task, out = interrupting(tmp_path / "interrupted.py", 22), tmp_path / "answer"
     options = ("--task", task, "--points", 3, "--batchnorm", "keep", "--out", out)
     result = run("connect", trio.parent, trio.copy, trio.child, *options)
 

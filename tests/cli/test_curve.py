@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.networks import TASK, Files, Run
+from cli.networks import GO_ON, Files, Run, interrupting
 from onebasin.connectivity import Curve, CurveProfile
 
 SHORT = ("--train-epochs", 3, "--points", 5, "--batch-size", 30, "--restarts", 0)
@@ -45,16 +45,10 @@ def test_json_is_the_file(files: Files, run: Run, tmp_path: Path) -> None:
 
 def test_interrupted_curve_goes_on(files: Files, run: Run, tmp_path: Path) -> None:
     """After Ctrl-C the same command goes on from what is there, to the bytes of a run that was never interrupted."""
-    task = tmp_path / "my_task.py"
-    text = TASK.replace("evaluate = classification_sums", "evaluate = broken") + (
-        "\n\ncalls = []\n\n\ndef broken(model, batch):\n    calls.append(1)\n    if len(calls) > LIMIT:\n"
-        "        raise KeyboardInterrupt\n    return classification_sums(model, batch)\n\n\nevaluate = broken\n"
-    )
-    text = text.replace("evaluate = broken\n\n\ncalls", "\n\ncalls", 1)
+    task = interrupting(tmp_path / "my_task.py", 14)
     options = ("--task", task, "--aligned", "--batchnorm", "keep", *SHORT)
-    task.write_text(text.replace("LIMIT", "14"), encoding="utf-8")
     broken = run("curve", files.a, files.c, *options, "--out", tmp_path / "twice")
-    task.write_text(text.replace("LIMIT", "10**9"), encoding="utf-8")
+    (tmp_path / GO_ON).touch()
 
     assert broken.exit_code == 1
     assert "interrupted" in broken.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.networks import TASK, Files, Run
+from cli.networks import Files, Run, interrupting
 from onebasin.cli.screen import sparkline
 
 
@@ -64,19 +64,7 @@ def test_saved_matching_is_used(files: Files, run: Run, tmp_path: Path) -> None:
 
 def test_interrupted_line_keeps_its_points(files: Files, run: Run, tmp_path: Path) -> None:
     """Ctrl-C while measuring gives status 1; the points measured by then are in path.json, and nothing is drawn."""
-    task, out = tmp_path / "interrupted.py", tmp_path / "report"
-    task.write_text(
-        TASK.replace(
-            "evaluate = classification_sums",
-            "calls = []\n\n\n"
-            "def evaluate(model, batch):\n"
-            "    calls.append(1)\n"
-            "    if len(calls) > 11:\n"
-            "        raise KeyboardInterrupt\n"
-            "    return classification_sums(model, batch)\n",
-        ),
-        encoding="utf-8",
-    )
+    task, out = interrupting(tmp_path / "interrupted.py", 11), tmp_path / "report"
     options = ("--task", task, "--points", 9, "--batchnorm", "keep", "--out", out)
     result = run("path", files.a, files.b, *options)
 

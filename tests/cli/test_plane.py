@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.networks import Files, Run
+from cli.networks import Files, Run, interrupting
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_planes_are_measured_and_drawn(
     assert result.exit_code == 0, result.stderr
     assert "largest on the grid" in result.stdout
     assert sorted(path.name for path in out.iterdir()) == [
-        "error.png", "loss.png", "plane.json", "report.html", "settings.json",
+        "error.png", "error.svg", "loss.png", "loss.svg", "plane.json", "report.html", "settings.json",
     ]  # fmt: skip
     grid = json.loads((out / "plane.json").read_text(encoding="utf-8"))
     assert grid["kind"] == kind
@@ -65,17 +65,7 @@ def test_aligned_copies_span_no_plane(files: Files, run: Run) -> None:
 
 def test_interrupted_plane_goes_on_where_it_was(files: Files, run: Run, tmp_path: Path) -> None:
     """Ctrl-C gives status 1 and keeps whole rows; run again the command ends with what one run would have given."""
-    task, out = tmp_path / "interrupted.py", tmp_path / "plane"
-    source = files.task.read_text(encoding="utf-8")
-    limited = (
-        "calls = []\n\n\n"
-        "def evaluate(model, batch):\n"
-        "    calls.append(1)\n"
-        "    if len(calls) > 13:\n"
-        "        raise KeyboardInterrupt\n"
-        "    return classification_sums(model, batch)\n"
-    )
-    task.write_text(source.replace("evaluate = classification_sums", limited), encoding="utf-8")
+    task, out = interrupting(tmp_path / "interrupted.py", 13), tmp_path / "plane"
     options = (files.a, files.b, files.c, "--resolution", 3, "--batchnorm", "keep")
     result = run("plane", *options, "--task", task, "--out", out)
 

@@ -1,6 +1,7 @@
 """`onebasin reproduce`: the claims are listed, run, resumed and put on a page."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ SMALL = '''
 
 import pathlib
 
+from chart import Chart
 from harness import Claim, Outcome, main
 
-CLAIM = Claim("small", "One is one", "nobody, table 1", "one", "one, quickly", (1, 2))
+CLAIM = Claim("NAME", "One is one", "nobody, table 1", "one", "one, quickly", (1, 2))
 
 
 def run(work):
@@ -26,12 +28,40 @@ def run(work):
             file.write("x")
         return 1.0
 
-    return Outcome([{"one": work.cell("one", compute), "published": "1"}], "It is.", "one", "one")
+    rows = [{"one": work.cell("one", compute), "published": "1"}]
+    return Outcome(rows, "It is.", Chart(rows, "one", "one"))
 
 
 if __name__ == "__main__":
     main(CLAIM, run)
 '''
+SHARING = """
+'A claim about a network.'
+
+import torch
+from chart import Chart
+from harness import Claim, Outcome, main
+from measures import measured
+from networks import mlp
+from trainer import Recipe
+
+CLAIM = Claim("NAME", "It learns", "nobody, table 1", "one", "one, quickly", (1, 2))
+
+
+def build():
+    return mlp(4, 8, 2)
+
+
+def run(work):
+    data = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0)), torch.arange(2000) % 2
+    net = work.network("net", build, data, Recipe(0, 1))
+    rows = [measured(work.host(build), net, data)]
+    return Outcome(rows, "It does.", Chart(rows, "loss", "accuracy"))
+
+
+if __name__ == "__main__":
+    main(CLAIM, run)
+"""
 
 
 @pytest.fixture
@@ -39,9 +69,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one claim, beside the harness of the repository."""
     scripts = tmp_path / "scripts"
     scripts.mkdir()
-    for name in ("harness.py", "trainer.py"):
-        (scripts / name).write_bytes((SCRIPTS / name).read_bytes())
-    (scripts / "small.py").write_text(SMALL, encoding="utf-8")
+    for path in SCRIPTS.glob("*.py"):
+        if path.stem not in CLAIMS:
+            (scripts / path.name).write_bytes(path.read_bytes())
+    (scripts / "small.py").write_text(SMALL.replace("NAME", "small"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE.parent))
     return scripts
@@ -69,12 +100,41 @@ def test_claims_not_run_are_marked(run: Run, folder: Path, tmp_path: Path) -> No
     result = run("reproduce", "--folder", folder, "--out", tmp_path / "out", "--page", page)
 
     assert "One is one" in result.stdout
-    assert "Not run (`--quick`)." in page.read_text()
+    assert "`--quick`: not run." in page.read_text()
+    assert "`--full`: 0 of 1 claims run." in page.read_text()
+
+
+def test_claims_at_once_share_networks(run: Run, folder: Path, tmp_path: Path) -> None:
+    """Two claims that run at once train a network of theirs once, and what they print has their names."""
+    for name in ("first", "second"):
+        (folder / f"{name}.py").write_text(SHARING.replace("NAME", name), encoding="utf-8")
+    result = run("reproduce", "first", "second", "--jobs", 2, "--folder", folder, "--out", tmp_path / "out")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("trained net:") == 1
+    found = [json.loads((tmp_path / f"out/quick/{name}.json").read_text()) for name in ("first", "second")]
+    assert found[0]["rows"] == found[1]["rows"]
+    assert "first: " in result.stdout
+    assert "second: " in result.stdout
+
+
+def test_a_network_of_another_recipe_is_refused(run: Run, folder: Path, tmp_path: Path) -> None:
+    """A name stands for one recipe: a claim that gives it another meaning is stopped, whichever runs first."""
+    for name, epochs in (("first", 1), ("second", 2)):
+        text = SHARING.replace("NAME", name).replace("Recipe(0, 1)", f"Recipe(0, {epochs})")
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    result = run("reproduce", "first", "second", "--folder", folder, "--out", tmp_path / "out")
+
+    assert result.exit_code == 1
+    assert "second: failed" in result.stderr
+    assert "first: failed" not in result.stderr
 
 
 def test_a_claim_that_fails_is_told(run: Run, folder: Path, tmp_path: Path) -> None:
     """A script that ends with an error gives status 1 and its name."""
-    (folder / "small.py").write_text(SMALL.replace("return 1.0", "raise ValueError"), encoding="utf-8")
+    (folder / "small.py").write_text(
+        SMALL.replace("NAME", "small").replace("return 1.0", "raise ValueError"), encoding="utf-8"
+    )
     result = run("reproduce", "small", "--folder", folder, "--out", tmp_path / "out")
 
     assert result.exit_code == 1
@@ -108,7 +168,9 @@ def test_claims_of_the_repository_are_listed(run: Run) -> None:
 @pytest.mark.skipif(not CLAIMS, reason="the scripts are not beside the package")
 def test_the_page_of_results_is_that_of_the_files(run: Run, tmp_path: Path) -> None:
     """docs/results.md is what the command writes from the results kept in the repository."""
-    page = tmp_path / "results.md"
-    run("reproduce", "--folder", SCRIPTS, "--out", SCRIPTS / "results", "--page", page)
+    page, results = tmp_path / "docs" / "results.md", tmp_path / "reproduce" / "results"
+    page.parent.mkdir()
+    shutil.copytree(SCRIPTS / "results", results)  # so that pictures are as far from the page as they are there
+    run("reproduce", "--folder", SCRIPTS, "--out", results, "--page", page)
 
     assert page.read_text(encoding="utf-8") == (SCRIPTS.parent / "docs/results.md").read_text(encoding="utf-8")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cli.networks import TASK, Files, Run
+from cli.networks import GO_ON, Files, Run, interrupting
 from onebasin.cli import simplexes
 from onebasin.connectivity import SimplexProfile
 
-FEW = ("--samples", 8, "--ascents", 2, "--epochs", 1)
+FEW = ("--points", 8, "--ascents", 2, "--epochs", 1)
 
 
 def test_three_simplexes_are_measured_and_kept(files: Files, run: Run, tmp_path: Path) -> None:
@@ -22,14 +22,13 @@ def test_three_simplexes_are_measured_and_kept(files: Files, run: Run, tmp_path:
     assert "The worst average found of the 3 networks" in result.stdout
     assert "worst average found, joint:" in result.stdout
     drawn = [f"{name}{suffix}" for name in ("joint", "naive", "to-reference") for suffix in (".png", ".svg")]
-    kept = ("joint-matching-2", "joint-matching-3", "joint-permutations", "joint", "naive", "to-reference-permutations")
-    made = {f"{name}.json" for name in (*kept, "to-reference")}
-    assert {path.name for path in out.iterdir()} == made | {*drawn, "report.html"}
-    assert all(f"written: {path}" in result.stdout for path in out.iterdir())
-    kept = json.loads((out / "naive.json").read_text(encoding="utf-8"))["result"]
-    assert SimplexProfile.from_json(kept, "naive").labels == ("a", "b", "c")
-    assert len(kept["worst"]) == len(kept["vertices"]) == 3
-    matchings = [option for k in (2, 3) for option in ("--matching", out / f"joint-matching-{k}.json")]
+    kept = {"joint-matchings", "to-reference-matchings", "joint.json", "naive.json", "to-reference.json"}
+    assert {path.name for path in out.iterdir()} == kept | {*drawn, "report.html", "settings.json"}
+    assert all(f"written: {path}" in result.stdout for path in out.iterdir() if path.name != "settings.json")
+    found = SimplexProfile.load(out / "naive.json")
+    assert found.labels == ("a", "b", "c")
+    assert len(found.worst) == 3
+    matchings = [option for k in (2, 3) for option in ("--matching", out / "joint-matchings" / f"matching-{k}.json")]
     merged = run("merge", files.a, files.b, files.c, "--task", files.task, *matchings, "--out", tmp_path / "m.pt")
     assert merged.exit_code == 0, merged.stderr
 
@@ -59,7 +58,7 @@ def test_one_simplex_only(files: Files, run: Run) -> None:
 
 
 def test_second_run_goes_on(files: Files, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was finished with the same options is taken from the folder, what is missing or of other options is not."""
+    """What was finished is taken from the folder, what is missing is not; other options need another folder."""
     call = ("simplex", files.a, files.b, "--task", files.task, *FEW, "--out", tmp_path, "--json")
     first = run(*call)
     (tmp_path / "joint.json").unlink()
@@ -71,19 +70,14 @@ def test_second_run_goes_on(files: Files, run: Run, tmp_path: Path, monkeypatch:
     assert (tmp_path / "joint.json").exists()
     assert searched == []
     monkeypatch.undo()
-    other = json.loads(run(*call, "--seed", 5).stdout)
-    assert other["settings"]["seed"] == 5
-    assert other["simplexes"] != json.loads(first.stdout)["simplexes"]
+    other = run(*call, "--seed", 5)
+    assert other.exit_code == 2
+    assert "found results of other seed; name another folder" in other.stderr
 
 
 def test_interrupted_work_is_kept(files: Files, run: Run, tmp_path: Path) -> None:
     """Ctrl-C gives status 1, names what was written, and a second run takes it up."""
-    task, out = tmp_path / "my_task.py", tmp_path / "out"
-    stop = (
-        "calls = []\n\n\ndef evaluate(model, batch):\n    calls.append(1)\n    if len(calls) > 60:\n"
-        "        raise KeyboardInterrupt\n    return classification_sums(model, batch)\n"
-    )
-    task.write_text(TASK.replace("evaluate = classification_sums", stop), encoding="utf-8")
+    task, out = interrupting(tmp_path / "my_task.py", 60), tmp_path / "out"
     call = ("simplex", files.a, files.b, "--task", task, "--batchnorm", "keep", *FEW, "--out", out)
     result = run(*call)
 
@@ -92,7 +86,7 @@ def test_interrupted_work_is_kept(files: Files, run: Run, tmp_path: Path) -> Non
     assert "naive.json" in {path.name for path in out.iterdir()}
     assert "joint.json" not in {path.name for path in out.iterdir()}
     before = (out / "naive.json").read_bytes()
-    task.write_text(TASK, encoding="utf-8")
+    (tmp_path / GO_ON).touch()
     assert run(*call).exit_code == 0
     assert (out / "naive.json").read_bytes() == before
 
@@ -100,7 +94,7 @@ def test_interrupted_work_is_kept(files: Files, run: Run, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("a",), "A B ...: expected two networks or more, found one; name another"),
+        (("a",), "networks: expected two or more, found 1; name more checkpoints"),
         (("a", "b", "--split", "x"), "--split: expected a split out of train, val, test"),
     ],
 )

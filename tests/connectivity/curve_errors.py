@@ -92,7 +92,7 @@ ROWS = [
     (
         lambda: loaded(CurveProfile.load, "file.json", profile().to_json() | {"arc": [0]}),
         CheckpointError,
-        r"file\.json: arc: expected 2 numbers, found 1; correct the file",
+        r"file\.json: expected the profile of a curve, format .*, found something that does not fit: arc: 2 numbers",
     ),
     (lambda: band(cycles=0), OptionError, r"^cycles: expected 1 or more, found 0; raise it"),
     (lambda: band(rate=math.nan), OptionError, r"^rate: expected a positive number, found nan; try 0.1"),
@@ -133,6 +133,6 @@ ROWS = [
     (
         lambda: loaded(Spawning.load, "file.json", {}),
         CheckpointError,
-        r"file\.json: expected children and lines, format .*, found something else; remove it",
+        r"file\.json: expected children and lines, format .*, found something else; pass a file or folder",
     ),
 ]

@@ -88,7 +88,7 @@ ROWS = [
     (
         lambda: load(FeatureLinearity, {"format": "onebasin-features/1"}),
         CheckpointError,
-        r"file\.json: expected layers with a number each in every column, .*; pass a file that FeatureLinearity\.save",
+        r"file\.json: expected layers with a number each in every column, .*; pass a file or folder that `save`",
     ),
     (
         lambda: commutativity(LINE, [LINE, LINE], evaluation(), layers=["x"]),
@@ -155,7 +155,7 @@ ROWS = [
     (
         lambda: load(EnsembleTable, {"format": "onebasin-ensembles/1"}),
         CheckpointError,
-        r"file\.json: expected a table of ensembles, .*; pass a file that EnsembleTable\.save wrote",
+        r"file\.json: expected a table of ensembles, .*; pass a file or folder that `save` wrote",
     ),
     (lambda: cycle(cycles=0), OptionError, r"^cycles: expected 1 or more, found 0; raise it"),
     (

@@ -91,14 +91,18 @@ ROWS = [
     (
         lambda: loaded(SimplexProfile, "s.json", {"format": "x"}),
         CheckpointError,
-        r"s\.json: expected a simplex profile, format onebasin-simplex/1, found something else; pass a file that",
+        r"s\.json: expected a simplex profile, format onebasin-simplex/1, found something else; pass a file or",
     ),
     (
         lambda: profile(tau="x"),
         CheckpointError,
-        r"s\.json: tau: expected a field of a simplex profile, found 'x'; correct the file",
+        r"s\.json: expected a simplex profile, format .*, found something that does not fit: tau: 'x'; pass a file",
     ),
-    (lambda: profile(loss=[1.0]), CheckpointError, r"s\.json: weights: expected one row of weights, kind, loss and"),
+    (
+        lambda: profile(loss=[1.0]),
+        CheckpointError,
+        r"s\.json: expected a simplex profile, format .*, found .*: one row of weights, kind, loss and",
+    ),
     (lambda: permuted(1), OptionError, r"^models: expected 2 or more, found 1; pass more networks"),
     (
         lambda: permuted(starts=["x"]),
@@ -126,7 +130,7 @@ ROWS = [
     (
         lambda: loaded(Complex, "complex.json", {}),
         CheckpointError,
-        r"complex\.json: expected a complex, format onebasin-complex/1, found something else; pass its folder",
+        r"complex\.json: expected a complex, format onebasin-complex/1, found something else; pass a file or folder",
     ),
     (without_gudhi, OptionError, r"^persistence: expected the package gudhi, found none; pip install 'onebasin\[compl"),
     (lambda: holonomy([]), OptionError, r"^loop: expected one matching or more, found none; pass those of a circle"),

@@ -58,7 +58,7 @@ ROWS: list[Row] = [
     (
         lambda: correction(refit, merged={"weight": torch.zeros(1, 1)}),
         MismatchError,
-        r"^merged: bias: expected shape \(1,\), as in the model, found no such tensor; pass networks of the m",
+        r"^merged: bias: expected shape \(1,\), as in the model, found no such tensor; pass a checkpoint of the m",
     ),
     (
         lambda: correction(refit, samples=0),

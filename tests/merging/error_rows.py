@@ -117,7 +117,7 @@ MERGING = [
     (
         lambda: validation_score(Trial([]))({}),
         MismatchError,
-        r"^soup: weight: expected shape \(1, 1\), as in the model of task line, found no such tensor; pass",
+        r"^soup: weight: expected shape \(1, 1\), as in the model, found no such tensor; pass",
     ),
     (
         lambda: fisher_merge([W, W], [{"w": torch.zeros(5)}] * 2),

@@ -6,21 +6,18 @@ from typing import Annotated
 import typer
 
 from onebasin.checkpoint import Source as Network
+from onebasin.cli.alignment import Aligned
+from onebasin.cli.bundle import bundled, rows_of
 from onebasin.cli.drawing import draw
-from onebasin.cli.laboratory import (
-    Laboratory,
-    Setting,
-    go_on,
-    shuffled,
-    with_setting,
-)
+from onebasin.cli.kept import unit
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
+from onebasin.cli.setting import Setting
+from onebasin.cli.study import Study
 from onebasin.connectivity import Band, BandSchedule, Tree, auto_neb, explore
 from onebasin.connectivity.band import JSON_FILE
 from onebasin.connectivity.measure import measure
 from onebasin.connectivity.span import Span
-from onebasin.evaluation import Batches
 from onebasin.json_file import write_json
 from onebasin.report import ALIGNED, NAIVE, Picture, Table
 from onebasin.report.table import loss_text
@@ -29,7 +26,7 @@ FORMAT = "onebasin-bands/1"
 RESULT, TREE = "bands.json", "tree.json"
 
 
-@with_setting
+@bundled("setting", rows_of(Setting, split="train"), Setting)  # cycles are chosen by what is measured
 @with_search_options
 def band(
     networks: Annotated[list[Path], typer.Argument(metavar="A B [C ...]", help="Checkpoints of one architecture.")],
@@ -82,65 +79,60 @@ def _run(
     batch_size: int,
     budget: int,
 ) -> None:
-    out = go_on("band", files, setting, search, schedule, {"wanted": wanted, "batch_size": batch_size})
-    lab = Laboratory.open(screen, files, setting, search, [wanted], "train")
-    places = lab.named(wanted)
+    study = Study.open(files, setting)
+    out = study.go_on("band", search, schedule, {"wanted": wanted, "batch_size": batch_size})
+    ways, found = study.networks(screen, search, [wanted])
+    places = dict(zip(study.names, ways[wanted], strict=True))
     bands: dict[tuple[str, str], Band] = {}
 
     def connect(a: str, b: str) -> float:
-        batches = shuffled(lab.task, batch_size, setting.seed)  # a band is the same whatever was connected before
-        bands[a, b] = _band(screen, lab, (a, b), (places[a], places[b]), batches, schedule, out)
+        bands[a, b] = _band(screen, study, (a, b), (places[a], places[b]), schedule, batch_size, out)
         return bands[a, b].saddle
 
     corners = [[float(i == j) for j in range(len(files))] for i in range(len(files))]
-    ends = measure(Span(lab.model, list(places.values())), corners, lab.evaluation)
+    ends = measure(Span(study.model, list(places.values())), corners, study.evaluation)
     losses = {name: row.loss for name, row in zip(places, ends, strict=True)}
     tree = explore(losses, connect, budget, progress=screen.stage("pairs"))
-    _finish(screen, lab, setting, bands, tree, losses, out)
+    _finish(screen, study, found, bands, tree, losses, out)
 
 
 def _band(
     screen: Screen,
-    lab: Laboratory,
+    study: Study,
     pair: tuple[str, str],
     ends: tuple[Network, Network],
-    batches: Batches,
     schedule: BandSchedule,
+    batch_size: int,
     out: Path | None,
 ) -> Band:
     """The band that the folder of a pair holds, else a new one, which is kept there."""
-    first, second = sorted(lab.names.index(name) + 1 for name in pair)
-    folder = None if out is None else out / f"band_{first}_{second}"
-    if folder is not None and (folder / JSON_FILE).exists():
-        return Band.load(folder)
-    found = auto_neb(
-        lab.model,
-        *ends,
-        batches,
-        lab.task.evaluate,
-        evaluation=lab.evaluation,
-        schedule=schedule,
-        progress=screen.stage(f"{pair[0]} to {pair[1]}"),
-    )
-    if not found.complete:
-        raise KeyboardInterrupt
-    if folder is not None:
-        found.save(folder)
-        screen.wrote(folder)
-    return found
+    first, second = sorted(study.names.index(name) + 1 for name in pair)
+
+    def relax() -> Band:
+        return auto_neb(
+            study.model,
+            *ends,
+            study.shuffled(batch_size),  # anew, so that a band is the same whatever was connected before
+            study.task.evaluate,
+            evaluation=study.evaluation,
+            schedule=schedule,
+            progress=screen.stage(f"{pair[0]} to {pair[1]}"),
+        )
+
+    return unit(screen, None if out is None else out / f"band_{first}_{second}", Band, relax, last=JSON_FILE)
 
 
 def _finish(
     screen: Screen,
-    lab: Laboratory,
-    setting: Setting,
+    study: Study,
+    aligned: Aligned | None,
     bands: dict[tuple[str, str], Band],
     tree: Tree,
     losses: dict[str, float],
     out: Path | None,
 ) -> None:
     """Write and show what was found."""
-    found: dict[str, object] = {"format": FORMAT, **lab.describe(setting), "losses": losses, "tree": tree.to_json()}
+    found: dict[str, object] = {"format": FORMAT, **study.describe(aligned), "losses": losses, "tree": tree.to_json()}
     found["bands"] = [
         {"a": a, "b": b, "saddle": band.saddle, "saddles": list(band.saddles), "profile": band.profile.to_json()}
         for (a, b), band in bands.items()
@@ -149,17 +141,16 @@ def _finish(
         write_json(out / RESULT, found)
         tree.save(out / TREE)
         screen.wrote(out / RESULT, out / TREE)
-    table = _table(lab, bands, tree, losses)
+    table = _table(study, bands, tree, losses)
     shown = {f"{a} to {b}": band.profile.to_json() for (a, b), band in bands.items()}
-    title = f"{lab.task.name}, {lab.split} split"
-    pictures = {"bands": Picture("profiles", {"profiles": shown}, f"{title}: loss on bands")} if shown else {}
+    pictures = {"bands": Picture("profiles", {"profiles": shown}, f"{study.title}: loss on bands")} if shown else {}
     if len(tree.names) > 2:  # noqa: PLR2004 - a tree of two is a band
-        pictures["tree"] = Picture("graph", tree, f"{title}: lowest passes", options={})
-    draw(screen, out, f"{lab.task.name}: passes between networks", pictures, [table], lab.describe(setting))
+        pictures["tree"] = Picture("graph", tree, f"{study.title}: lowest passes", options={})
+    draw(screen, out, f"{study.task.name}: passes between networks", pictures, [table], study.about)
     screen.close()
     screen.result(found)
-    if lab.aligned is not None:
-        screen.line(lab.aligned.subject.proof)
+    if aligned is not None:
+        screen.line(aligned.subject.proof)
     screen.table(table)
     if not tree.complete:
         screen.refuse(f"interrupted after {len(bands)} pairs")
@@ -167,11 +158,11 @@ def _finish(
         screen.line(f"written: {file}")
 
 
-def _table(lab: Laboratory, bands: dict[tuple[str, str], Band], tree: Tree, losses: dict[str, float]) -> Table:
+def _table(study: Study, bands: dict[tuple[str, str], Band], tree: Tree, losses: dict[str, float]) -> Table:
     """A row a pair: the worse of its ends, the highest on the line, on the band, and on the best way by others."""
     columns = ("from", "to", "ends", "line", "band", "others", "length")
     rows = []
     for (a, b), found in bands.items():
         heights = (max(losses[a], losses[b]), found.saddles[0], found.saddle, tree.saddle(a, b))
         rows.append((a, b, *map(loss_text, heights), f"{found.profile.length:.4g}"))
-    return Table(f"Highest loss, {lab.task.name}, {lab.split} split", columns, tuple(rows), frozenset(columns[2:]))
+    return Table(f"Highest loss, {study.title}", columns, tuple(rows), frozenset(columns[2:]))

@@ -1,5 +1,6 @@
 """Several options of a command that arrive as one argument."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -35,3 +36,22 @@ def bundled(name: str, rows: Sequence[inspect.Parameter], make: Callable[..., ob
         return wrapper
 
     return decorate
+
+
+def rows_of(kind: type, **defaults: object) -> list[inspect.Parameter]:
+    """The options of a bundle, a field each.
+
+    Args:
+        kind: a dataclass whose fields have the options as their types.
+        defaults: values of one command in place of those of the dataclass.
+    """
+    missing, empty = dataclasses.MISSING, inspect.Parameter.empty
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=defaults.get(field.name, empty if field.default is missing else field.default),
+            annotation=field.type,
+        )
+        for field in dataclasses.fields(kind)
+    ]

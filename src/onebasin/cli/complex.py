@@ -2,65 +2,39 @@
 
 import itertools
 import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from onebasin import Matching, Status, match
+from onebasin import Matching, PathProfile, Status, match
 from onebasin.cli.drawing import draw
-from onebasin.cli.inputs import Source, Subject, check_folder, find_subject
-from onebasin.cli.options import (
-    TASK,
-    DataRootOption,
-    JsonOption,
-    PointStatisticsOption,
-    SeedOption,
-    SplitOption,
-    SymmetryOption,
-    ThreadsOption,
-    VerifyOption,
-)
+from onebasin.cli.inputs import Subject, find_subject
+from onebasin.cli.kept import unit
 from onebasin.cli.screen import Screen, session
-from onebasin.cli.simplex import (
-    AscentsOption,
-    BatchesOption,
-    NetworksArgument,
-    OutFolderOption,
-    PointsDrawnOption,
-    SearchEpochsOption,
-    TauOption,
-)
-from onebasin.cli.simplexes import JOINT, Setting, find_joint, found_before, kept, measured, moved
+from onebasin.cli.setting import Setting, with_setting
+from onebasin.cli.simplexes import JOINT, Look, Simplexes, with_look
+from onebasin.cli.study import Study
 from onebasin.connectivity import Filtration, Holonomy, Interval, triangles
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.report import Picture
 from onebasin.report.table import Table, loss_text, percent
-from onebasin.tasks.protocol import check_split
 
 Trips = dict[str, dict[str, float]]
 _TRIANGLE = 3
 
 
+@with_setting
+@with_look
 def complex(  # noqa: A001 - commands are functions of their names
-    networks: NetworksArgument,
-    task: Annotated[str, TASK],
+    networks: Annotated[
+        list[Path], typer.Argument(metavar="A B ...", help="Checkpoints of one architecture, two or more.")
+    ],
+    setting: Setting,
+    look: Look,
     largest: Annotated[
         int, typer.Option("--largest", metavar="N", min=2, help="Networks of the largest faces to measure and list.")
     ] = 4,
-    samples: PointsDrawnOption = 64,
-    ascents: AscentsOption = 16,
-    tau: TauOption = 0.05,
-    epochs: SearchEpochsOption = 5,
-    batches: BatchesOption = None,
-    split: SplitOption = "test",
-    batchnorm: PointStatisticsOption = None,
-    data_root: DataRootOption = None,
-    symmetry: SymmetryOption = None,
-    out: OutFolderOption = None,
-    proving: VerifyOption = True,
-    seed: SeedOption = 0,
-    threads: ThreadsOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Find which of several networks form good simplexes.
 
@@ -76,62 +50,55 @@ def complex(  # noqa: A001 - commands are functions of their names
     Exit status: 0 done, 1 the symmetry does not hold or the work was interrupted (with --out, what was finished is
     kept), 2 bad input.
     """  # noqa: D301 - the command line reads the escape
-    with session(as_json=as_json, threads=threads, task=task) as screen:
-        check_split(split, "--split")
-        check_folder("--out", out)
-        source = Source(task, data_root, symmetry, proving, seed=seed)
-        setting = Setting(networks, source, split, batches, batchnorm, samples, ascents, tau, epochs, out)
-        setting.evaluation().data()  # fails now, and not after the search, where there is no data
-        subject = find_subject(screen, source).require()
-        found = find_joint(screen, setting, subject)
-        profile = measured(screen, setting, JOINT, lambda: moved(setting, found), largest)
+    with session(as_json=setting.as_json, threads=setting.threads, task=setting.task) as screen:
+        study = Study.open(networks, setting, batches=look.batches)
+        out = study.go_on("complex", look, {"largest": largest})
+        subject = find_subject(screen, study.source).require()
+        simplexes = Simplexes(study, look, subject, out)
+        profile = simplexes.measured(screen, JOINT, simplexes.joint(screen, subject), largest)
         filtration = Filtration.of(profile, largest)
-        _finish(screen, setting, subject, filtration, _trips(screen, setting, subject))
+        _finish(screen, simplexes, subject, filtration, _trips(screen, simplexes, subject))
 
 
-def _trips(screen: Screen, setting: Setting, subject: Subject) -> Trips:
+def _trips(screen: Screen, simplexes: Simplexes, subject: Subject) -> Trips:
     """The holonomy of every triangle: the share of units moved, and the barrier of the round trip."""
-    count = len(setting.paths)
-    edges = itertools.combinations(range(count), 2) if count >= _TRIANGLE else ()
-    found = triangles({(u, v): _pair(screen, setting, subject, u, v) for u, v in edges})
+    names = simplexes.study.names
+    edges = itertools.combinations(range(len(names)), 2) if len(names) >= _TRIANGLE else ()
+    found = triangles({(u, v): _pair(screen, simplexes, subject, u, v) for u, v in edges})
     return {
-        " ".join(setting.names[k] for k in corners): _trip(screen, setting, corners, around)
+        " ".join(names[k] for k in corners): _trip(screen, simplexes, corners, around)
         for corners, around in found.items()
     }
 
 
-def _pair(screen: Screen, setting: Setting, subject: Subject, u: int, v: int) -> Matching:
+def _pair(screen: Screen, simplexes: Simplexes, subject: Subject, u: int, v: int) -> Matching:
     """What brings network v into the coordinates of network u, without a look at the others."""
+    study = simplexes.study
 
     def search() -> tuple[Matching, ...]:
-        stage = screen.stage(f"matching {setting.names[v]} to {setting.names[u]}")
-        a, b = str(setting.paths[u]), str(setting.paths[v])
-        found = match(a, b, subject.symmetry, seed=setting.source.seed, progress=stage)
+        stage = screen.stage(f"matching {study.names[v]} to {study.names[u]}")
+        found = match(study.sources[u], study.sources[v], subject.symmetry, seed=study.setting.seed, progress=stage)
         if found.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
         return (found,)
 
-    return found_before(screen, setting, subject, f"pair-{u + 1}-{v + 1}", setting.settings(), search)[0]
+    return simplexes.kept(screen, f"pair-{u + 1}-{v + 1}", search)[0]
 
 
-def _trip(screen: Screen, setting: Setting, corners: tuple[int, ...], around: Holonomy) -> dict[str, float]:
+def _trip(screen: Screen, simplexes: Simplexes, corners: tuple[int, ...], around: Holonomy) -> dict[str, float]:
     """The share of units that a round trip moves, and the barrier between the first network before and after it."""
+    study, name = simplexes.study, "-".join(str(k + 1) for k in corners)
 
-    def measure() -> object:
-        source, stage = str(setting.paths[corners[0]]), screen.stage("round trips")
-        line = around.round_trip(setting.model, source, setting.evaluation(), progress=stage)
-        if not line.complete:
-            raise KeyboardInterrupt
-        return {"moved": around.share, "barrier": line.loss_barrier()}
+    def go() -> PathProfile:
+        source, stage = study.sources[corners[0]], screen.stage("round trips")
+        return around.round_trip(study.model, source, study.evaluation, progress=stage)
 
-    name = "-".join(str(k + 1) for k in corners)
-    result = kept(screen, setting, f"trip-{name}.json", setting.settings("split"), measure)
-    if not isinstance(result, dict):
-        raise CheckpointError(f"trip-{name}", expected="two figures", found=repr(result)[:60], remedy="remove the file")
-    return result
+    line = unit(screen, None if simplexes.out is None else simplexes.out / f"trip-{name}.json", PathProfile, go)
+    return {"moved": around.share, "barrier": line.loss_barrier()}
 
 
-def _finish(screen: Screen, setting: Setting, subject: Subject, filtration: Filtration, trips: Trips) -> None:
+def _finish(screen: Screen, simplexes: Simplexes, subject: Subject, filtration: Filtration, trips: Trips) -> None:
+    study, tau, out = simplexes.study, simplexes.look.tau, simplexes.out
     try:
         intervals = filtration.persistence()
     except OptionError as error:
@@ -139,33 +106,32 @@ def _finish(screen: Screen, setting: Setting, subject: Subject, filtration: Filt
         screen.note(str(error))
     screen.close()
     screen.result({
-        "settings": setting.settings("split", "samples", "ascents", "tau", "epochs"),
+        "settings": study.about,
         "filtration": filtration.to_json(),
-        "facets": [list(face) for face in filtration.facets(setting.tau)],
+        "facets": [list(face) for face in filtration.facets(tau)],
         "persistence": [row._asdict() for row in intervals],
         "triangles": trips,
         "verification": subject.to_json(),
     })  # fmt: skip
-    if setting.out is not None:
-        filtration.save(setting.out / "filtration.json")
-        screen.wrote(setting.out / "filtration.json")
-        title = f"{setting.task.name}, {setting.split} split: barriers of pairs, jointly permuted"
-        chart = Picture("graph", filtration.to_json(), title)
-        draw(screen, setting.out, title, {"graph": chart}, [], setting.settings("split", "samples", "ascents", "tau"))
-    _show(screen, setting, filtration, intervals, trips)
+    if out is not None:
+        filtration.save(out / "filtration.json")
+        screen.wrote(out / "filtration.json")
+        title = f"{study.title}: barriers of pairs, jointly permuted"
+        draw(screen, out, title, {"graph": Picture("graph", filtration.to_json(), title)}, [], study.about)
+    _show(screen, study, tau, filtration, intervals, trips)
 
 
 def _show(
-    screen: Screen, setting: Setting, filtration: Filtration, intervals: tuple[Interval, ...], trips: Trips
+    screen: Screen, study: Study, tau: float, filtration: Filtration, intervals: tuple[Interval, ...], trips: Trips
 ) -> None:
-    names, tau = setting.names, setting.tau
+    names = study.names
     facets = " | ".join(" ".join(names[k] for k in face) for face in filtration.facets(tau))
     screen.line(f"Sets in which no average found loses more than {tau:g}: {facets}", "bold")
     screen.line()
     rows = sorted((row for row in filtration.barriers.items() if len(row[0]) > 1), key=lambda row: (row[1], row[0]))
     joined = {(a, b) for a, b, _ in filtration.tree()}
     shown = tuple((" ".join(names[k] for k in f), loss_text(x), "yes" if f in joined else "") for f, x in rows)
-    title = f"{setting.task.name}, {setting.split} split: sets of networks, jointly permuted"
+    title = f"{study.title}: sets of networks, jointly permuted"
     screen.table(Table(title, ("networks", "barrier", "in the tree"), shown, frozenset({"barrier"})))
     kinds = ("component", "circle", "hollow")
     lasting = tuple(

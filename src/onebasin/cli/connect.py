@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,28 +10,14 @@ import typer
 from onebasin import Matching, Status
 from onebasin.checkpoint import Source as Network
 from onebasin.cli.drawing import draw
-from onebasin.cli.inputs import Source, Subject, find_subject, make_folder
-from onebasin.cli.kept import open_folder
-from onebasin.cli.options import (
-    SAMPLES,
-    TASK,
-    DataRootOption,
-    JsonOption,
-    PointStatisticsOption,
-    SamplesOption,
-    SeedOption,
-    SplitOption,
-    SymmetryOption,
-    ThreadsOption,
-    VerifyOption,
-)
-from onebasin.cli.points import Study, built
+from onebasin.cli.inputs import Subject, find_subject, make_folder
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
 from onebasin.cli.searching import find_matchings
+from onebasin.cli.setting import Setting, with_setting
+from onebasin.cli.study import Study
 from onebasin.connectivity import Preflight, preflight
 from onebasin.connectivity.advice import AS_THEY_ARE, CORRECT, ERROR_BARRIER, LOSS_BARRIER, Align, Line, Pair
-from onebasin.errors import OptionError
 from onebasin.report import Picture, Table
 from onebasin.report.table import loss_text
 from onebasin.report.table import points as in_points
@@ -40,39 +25,20 @@ from onebasin.report.table import points as in_points
 JSON_FILE, PAGE_FILE, PAIRS = "connect.json", "report.html", "pairs"
 PICTURES = {"raw": ("as-they-are", "Barriers, as they are"), "aligned": ("aligned", "Barriers, aligned")}
 
-ModelsArgument = Annotated[
-    list[Path], typer.Argument(metavar="A B ...", help="Checkpoints of one architecture, two or more.")
-]
 PointsOption = Annotated[
     int, typer.Option("--points", metavar="N", min=3, help="Points on every line, ends included; odd has the average.")
 ]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="DIR",
-        help="A folder for the answer, pictures and a page; run again, the command goes on from its finished pairs.",
-        show_default=False,
-    ),
-]
 
 
+@with_setting
 @with_search_options
 def connect(
-    models: ModelsArgument,
-    task: Annotated[str, TASK],
+    models: Annotated[
+        list[Path], typer.Argument(metavar="A B ...", help="Checkpoints of one architecture, two or more.")
+    ],
+    setting: Setting,
     search: Search,
-    data_root: DataRootOption = None,
-    symmetry: SymmetryOption = None,
     points: PointsOption = 7,
-    split: SplitOption = "test",
-    batchnorm: PointStatisticsOption = None,
-    samples: SamplesOption = SAMPLES,
-    out: OutOption = None,
-    proving: VerifyOption = True,
-    seed: SeedOption = 0,
-    threads: ThreadsOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Say which of several networks may be averaged, and how.
 
@@ -88,23 +54,20 @@ def connect(
     Exit status: 0 done, 1 the symmetry does not hold or the work was interrupted (with --out, finished pairs are
     kept), 2 bad input.
     """  # noqa: D301 - the command line reads the escape
-    with session(as_json=as_json, threads=threads, task=task) as screen:
-        if len(models) < 2:  # noqa: PLR2004 - a pair
-            raise OptionError("models", expected="two or more", found=str(len(models)), remedy="name another")
-        source = Source(task, data_root, symmetry, proving, seed=seed)
-        study = Study.of("onebasin connect", models, source, split, batchnorm, samples)
-        open_folder(out, study.settings | {"points": points, "search": asdict(search)})
-        subject = find_subject(screen, source).require()
+    with session(as_json=setting.as_json, threads=setting.threads, task=setting.task) as screen:
+        study = Study.open(models, setting)
+        out = study.go_on("connect", search, {"points": points})
+        subject = find_subject(screen, study.source).require()
         answer = _answer(screen, study, subject, search, points, out)
         _finish(screen, answer, _commands(answer, study), out, study.about | {"symmetry": subject.proof})
 
 
 def _answer(screen: Screen, study: Study, subject: Subject, search: Search, points: int, out: Path | None) -> Preflight:
     """Measure all pairs that were not measured before."""
-    names, seed = list(study.paths), study.source.seed
+    names, seed = study.names, study.setting.seed
     return preflight(
-        built(study.task),
-        [str(path) for path in study.paths.values()],
+        study.model,
+        study.sources,
         subject.symmetry,
         study.evaluation,
         names=names,

@@ -8,22 +8,15 @@ from typing import Annotated
 
 import typer
 
+from onebasin import Symmetry
+from onebasin.checkpoint import Source as Network
 from onebasin.cli.drawing import draw
 from onebasin.cli.inputs import make_folder
-from onebasin.cli.laboratory import (
-    AlignedOption,
-    Laboratory,
-    NaiveOption,
-    Setting,
-    Training,
-    go_on,
-    shuffled,
-    ways,
-    with_setting,
-    with_training,
-)
+from onebasin.cli.kept import unit
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
+from onebasin.cli.setting import AlignedOption, NaiveOption, Setting, Training, ways, with_setting, with_training
+from onebasin.cli.study import Study
 from onebasin.connectivity import Curve, CurveProfile, fit_curve, profile_curve, straight
 from onebasin.connectivity.curve import JSON_FILE, basis_of
 from onebasin.errors import OptionError
@@ -95,93 +88,94 @@ def _run(
     basis_of(shape.kind)
     if shape.rematch and NAIVE in wanted:
         raise OptionError("--rematch", expected="--aligned", found="networks as they are", remedy="pass both")
-    out = go_on("curve", files, setting, training, search, shape, {"wanted": wanted})
-    lab = Laboratory.open(screen, files, setting, search, wanted, "test")
-    rows = {
-        name: _measured(screen, lab, name, setting, training, shape, None if out is None else make_folder(out / name))
-        for name in wanted
-    }
-    found: dict[str, object] = lab.describe(setting) | dataclasses.asdict(shape)
+    study = Study.open(files, setting)
+    out = study.go_on("curve", training, search, shape, {"wanted": wanted})
+    networks, aligned = study.networks(screen, search, wanted)
+    symmetry = aligned.subject.symmetry if aligned else None
+    rows = {}
+    for name, ends in networks.items():
+        job = _Job(study, name, ends, symmetry, training, shape, None if out is None else make_folder(out / name))
+        rows[name] = job.measured(screen)
+    found: dict[str, object] = study.describe(aligned) | dataclasses.asdict(shape)
     found["curves"] = {
         name: {shown: profile.to_json() for shown, profile in profiles.items()} for name, profiles in rows.items()
     }
     if out is not None:
         write_json(out / RESULT, {"format": FORMAT, **found})
         screen.wrote(out / RESULT)
-    table = _table(lab, rows)
+    table = _table(study, rows)
     shown = {f"{name} {kind}": p.to_json() for name, profiles in rows.items() for kind, p in profiles.items()}
-    chart = Picture("profiles", {"profiles": shown}, f"{lab.task.name}, {lab.split} split: loss on lines and curves")
-    draw(screen, out, f"{lab.task.name}: {', '.join(lab.names)}", {"curves": chart}, [table], lab.describe(setting))
+    chart = Picture("profiles", {"profiles": shown}, f"{study.title}: loss on lines and curves")
+    draw(screen, out, f"{study.task.name}: {', '.join(study.names)}", {"curves": chart}, [table], study.about)
     screen.close()
     screen.result({"format": FORMAT, **found})
-    if lab.aligned is not None:
-        screen.line(lab.aligned.subject.proof)
+    if aligned is not None:
+        screen.line(aligned.subject.proof)
     screen.table(table)
     for file in screen.written:
         screen.line(f"written: {file}")
 
 
-def _measured(
-    screen: Screen,
-    lab: Laboratory,
-    name: str,
-    setting: Setting,
-    training: Training,
-    shape: _Shape,
-    folder: Path | None,
-) -> dict[str, CurveProfile]:
-    """The profiles of the straight line and of the curve; what the folder holds of them is not made again."""
-    a, b = lab.networks[name]
+@dataclass(frozen=True)
+class _Job:
+    """A line and a curve between two networks.
 
-    def train() -> Curve:
-        return fit_curve(
-            lab.model,
-            a,
-            b,
-            shuffled(lab.task, training.batch_size, setting.seed),
-            lab.task.evaluate,
-            kind=shape.kind,
-            bends=shape.bends,
-            free_ends=shape.free_ends,
-            symmetry=lab.aligned.subject.symmetry if lab.aligned else None,
-            rematch=shape.rematch,
-            schedule=training.schedule(setting.seed),
-            progress=screen.stage(f"training the {name} curve"),
-        )
+    Attributes:
+        study: the task and how to measure.
+        name: of the coordinates.
+        ends: the networks.
+        symmetry: where they were aligned.
+        training: of the curve.
+        shape: of the curve.
+        folder: that keeps what is done.
+    """
 
-    found = {}
-    makers: dict[str, tuple[str, Callable[[], Curve]]] = {
-        "line": (LINE, lambda: straight(lab.model, [a, b])),
-        shape.kind: (PROFILE, train),
-    }
-    for shown, (file, make) in makers.items():
-        if folder is not None and (folder / file).exists():
-            found[shown] = CurveProfile.load(folder / file)
-            continue
-        curve = _kept(folder, make) if file == PROFILE else make()
-        progress = screen.stage(f"{name} {shown}")
-        found[shown] = profile_curve(curve, lab.model, lab.evaluation, shape.points, progress=progress)
-        if not found[shown].complete:
-            raise KeyboardInterrupt
-        if folder is not None:
-            found[shown].save(folder / file)
-            screen.wrote(folder / file)
-    return found
+    study: Study
+    name: str
+    ends: list[Network]
+    symmetry: Symmetry | None
+    training: Training
+    shape: _Shape
+    folder: Path | None
+
+    def measured(self, screen: Screen) -> dict[str, CurveProfile]:
+        """The profiles of the straight line and of the curve."""
+        line = self._profile(screen, LINE, "line", lambda: straight(self.study.model, self.ends))
+        curve = self._profile(screen, PROFILE, self.shape.kind, lambda: self._curve(screen))
+        return {"line": line, self.shape.kind: curve}
+
+    def _profile(self, screen: Screen, file: str, shown: str, make: Callable[[], Curve]) -> CurveProfile:
+        study, path = self.study, None if self.folder is None else self.folder / file
+
+        def look() -> CurveProfile:
+            progress = screen.stage(f"{self.name} {shown}")
+            return profile_curve(make(), study.model, study.evaluation, self.shape.points, progress=progress)
+
+        return unit(screen, path, CurveProfile, look)
+
+    def _curve(self, screen: Screen) -> Curve:
+        study, shape, (a, b) = self.study, self.shape, self.ends
+
+        def train() -> Curve:
+            return fit_curve(
+                study.model,
+                a,
+                b,
+                study.shuffled(self.training.batch_size),
+                study.task.evaluate,
+                kind=shape.kind,
+                bends=shape.bends,
+                free_ends=shape.free_ends,
+                symmetry=self.symmetry,
+                rematch=shape.rematch,
+                schedule=self.training.schedule(study.setting.seed),
+                progress=screen.stage(f"training the {self.name} curve"),
+            )
+
+        return unit(screen, self.folder, Curve, train, last=JSON_FILE)
 
 
-def _kept(folder: Path | None, train: Callable[[], Curve]) -> Curve:
-    """The curve that a folder holds, else a new one, which is kept there."""
-    if folder is not None and (folder / JSON_FILE).exists():
-        return Curve.load(folder)
-    made = train()
-    if not made.complete:
-        raise KeyboardInterrupt
-    if folder is not None:
-        made.save(folder)
-    return made
-
-
-def _table(lab: Laboratory, rows: dict[str, dict[str, CurveProfile]]) -> Table:
+def _table(study: Study, rows: dict[str, dict[str, CurveProfile]]) -> Table:
     """A row a path: losses, the highest error where errors are counted, the length and its part of the chord."""
     columns = ("path", "a", "highest", "b", "mean", "error", "length", "stretch")
     texts = []
@@ -192,4 +186,4 @@ def _table(lab: Laboratory, rows: dict[str, dict[str, CurveProfile]]) -> Table:
             error = percent(max(profile.error)) if profile.error else ""
             lengths = (f"{profile.length:.4g}", f"{profile.straightness:.2f}")
             texts.append((f"{name} {shown}", *map(loss_text, losses), error, *lengths))
-    return Table(f"Loss, {lab.task.name}, {lab.split} split", columns, tuple(texts), frozenset(columns[1:]))
+    return Table(f"Loss, {study.title}", columns, tuple(texts), frozenset(columns[1:]))

@@ -16,8 +16,8 @@ from onebasin.cli.inputs import Source, Subject, check_folder, find_subject, mak
 from onebasin.cli.lines import PAGE_FILE, Measurement, Report, measure_lines, write_lines
 from onebasin.cli.match import matching_to_json
 from onebasin.cli.options import POINTS, JsonOption, SeedOption
-from onebasin.cli.points import evaluation_of
 from onebasin.cli.screen import Screen, session
+from onebasin.cli.study import built, evaluation_of
 from onebasin.cli.versions import versions
 from onebasin.report import ALIGNED, NAIVE, Paths, Table, headline, network_table
 from onebasin.report.table import loss_text
@@ -92,7 +92,8 @@ def _tell(screen: Screen, seed: int) -> Story:
         raise KeyboardInterrupt
     aligned = matching.apply(b)
     averages = {NAIVE: onebasin.merge([a, b]), ALIGNED: onebasin.merge([a, aligned])}
-    measurement = Measurement(task, evaluation_of(task, SPLIT, None, 0), POINTS)
+    model = built(task)
+    measurement = Measurement(model, evaluation_of(task, model, SPLIT, None, 0), POINTS)
     profiles = measure_lines(screen, measurement, a, {NAIVE: b, ALIGNED: aligned})
     settings = {"a": f"seed {2 * seed}", "b": f"seed {2 * seed + 1}", "seed": seed}
     paths = Paths(TASK, SPLIT, profiles, settings | {"matching": matching_to_json(matching)})

@@ -5,39 +5,26 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from torch import nn
 
-from onebasin import Evaluation
 from onebasin.checkpoint import Source as Network
-from onebasin.cli.alignment import Aligned, align
-from onebasin.cli.features import ModelsArgument
-from onebasin.cli.inputs import Source, check_folder, check_inputs, make_folder, seeded
-from onebasin.cli.options import (
-    SAMPLES,
-    TASK,
-    DataRootOption,
-    JsonOption,
-    MatchingsOption,
-    PointStatisticsOption,
-    SeedOption,
-    SplitOption,
-    SymmetryOption,
-    ThreadsOption,
-    VerifyOption,
-)
-from onebasin.cli.points import check_fit, evaluation_of
+from onebasin.cli.alignment import Aligned
+from onebasin.cli.contenders import Trainer, Wanted, with_wanted
+from onebasin.cli.inputs import check_inputs
+from onebasin.cli.kept import fingerprint
+from onebasin.cli.options import MatchingsOption
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
-from onebasin.cli.snapshots import Training, snapshots
-from onebasin.connectivity import EnsembleTable, ensemble_table, snapshot_average
+from onebasin.cli.setting import Setting, Training, with_setting, with_training
+from onebasin.cli.study import Study
+from onebasin.connectivity import EnsembleTable, ensemble_table
 from onebasin.errors import OptionError
 from onebasin.json_file import write_json
-from onebasin.report import Table
+from onebasin.report import ALIGNED, NAIVE, Table
 from onebasin.report.table import loss_text
-from onebasin.tasks import Task, predictor
+from onebasin.tasks import predictor
 from onebasin.tasks.protocol import check_split
 
-JSON_FILE, SNAPSHOTS = "ensemble.json", "fge"
+JSON_FILE = "ensemble.json"
 
 BudgetsOption = Annotated[
     str, typer.Option("--budgets", metavar="1,2,4", help="Numbers of networks that are run on every sample.")
@@ -51,16 +38,6 @@ AddOption = Annotated[
         show_default=False,
     ),
 ]
-FgeOption = Annotated[
-    int,
-    typer.Option("--fge", metavar="N", min=0, help="Train on from A for N snapshots (FGE), and average them (SWA)."),
-]
-RatesOption = Annotated[
-    tuple[float, float], typer.Option("--fge-rates", metavar="HIGH LOW", help="Learning rates of its cycles.")
-]
-PassesOption = Annotated[
-    int, typer.Option("--fge-epochs", metavar="N", min=1, help="Passes over the training data in a cycle.")
-]
 CalibrationOption = Annotated[
     str,
     typer.Option(
@@ -69,111 +46,69 @@ CalibrationOption = Annotated[
         help="Temperatures, and BatchNorm's statistics, come from this split, which no network should know.",
     ),
 ]
-HeldOutOption = Annotated[
-    int, typer.Option("--samples", metavar="N", min=1, help="Samples of the calibration split to use.")
-]
-OutOption = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="DIR", help="A folder for ensemble.json and snapshots.", show_default=False),
-]
 
 
+@with_setting
 @with_search_options
+@with_wanted
+@with_training
 def ensemble(
-    models: ModelsArgument,
-    task: Annotated[str, TASK],
+    models: Annotated[list[Path], typer.Argument(metavar="A B", help="Checkpoints of one architecture, two or more.")],
+    setting: Setting,
     search: Search,
-    data_root: DataRootOption = None,
-    symmetry: SymmetryOption = None,
+    further: Wanted,
+    training: Training,
     matching: MatchingsOption = None,
     naive: Annotated[bool, typer.Option("--naive", help="Do not reorder networks to match A.")] = False,
     budgets: BudgetsOption = "1,2,4,8",
     add: AddOption = None,
-    fge: FgeOption = 0,
-    fge_rates: RatesOption = (0.05, 0.01),
-    fge_epochs: PassesOption = 2,
-    split: SplitOption = "test",
     calibration: CalibrationOption = "val",
-    batchnorm: PointStatisticsOption = None,
-    samples: HeldOutOption = SAMPLES,
-    out: OutOption = None,
-    proving: VerifyOption = True,
-    seed: SeedOption = 0,
-    threads: ThreadsOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Compare ensembles of networks at equal cost.
 
     The networks themselves are always in the table: reordering units does not change what they predict. Beside them
-    are points of the simplex between the reordered networks, which are single networks. Where it is interrupted,
-    the same command goes on after the last snapshot in DIR.
+    are points of the simplex between the reordered networks, which are single networks. What is trained
+    beside them is kept in DIR, where the same command goes on.
 
     \b
     Examples:
       onebasin ensemble a.safetensors b.safetensors c.safetensors --task my_task.py
-      onebasin ensemble a.pt b.pt --task cifar10 --data-root data --fge 8 --add "star=star.pt" --out ensembles
+      onebasin ensemble a.pt b.pt --task cifar10 --data-root data --fge 8 --espro --star --add "mine=c.pt" --out table
 
     Exit status: 0 done, 1 the symmetry does not hold or the work was interrupted, 2 bad input.
     """  # noqa: D301 - the command line reads the escape
-    with session(as_json=as_json, threads=threads, task=task) as screen:
-        check_split(split, "--split")
+    with session(as_json=setting.as_json, threads=setting.threads, task=setting.task) as screen:
         check_split(calibration, "--calibration")
-        check_folder("--out", out)
         sizes, given = read_budgets(budgets), read_contenders(add or ())
-        source = Source(task, data_root, symmetry, proving, seed=seed)
-        loaded = source.require_task("onebasin ensemble")
-        evaluation = evaluation_of(
-            loaded, split, batchnorm, samples, temperature=predictor(loaded) is not None, calibration=calibration
-        )
-        check_fit(loaded, models)
-        check_inputs([*models, *(path for paths in given.values() for path in paths)])
+        predicts = predictor(setting.source.require_task("onebasin ensemble")) is not None
+        study = Study.open(models, setting, temperature=predicts, calibration=calibration)
+        check_inputs(path for paths in given.values() for path in paths)
+        added = {name: [fingerprint(path) for path in paths] for name, paths in given.items()}
+        files = [fingerprint(file) for file in matching or ()]
+        shape = {"budgets": budgets, "naive": naive, "calibration": calibration, "add": added, "matchings": files}
+        out = study.go_on("ensemble", search, training, further.cycles(), shape)
         contenders: dict[str, Sequence[Network]] = {n: [str(path) for path in paths] for n, paths in given.items()}
-        if fge:
-            training = Training(fge, fge_epochs, *fge_rates, batch_size=100, seed=seed)
-            contenders |= _trained(screen, loaded, models[0], training, evaluation, out)
-        found = None if naive else align(screen, models, source, matching or (), search=search)
-        table = _compare(screen, loaded, models, found, evaluation, sizes, contenders, seed)
-        names = [path.name for path in models]
-        about = {"task": loaded.name, "split": split, "calibration": calibration, "networks": names, "seed": seed}
+        wanted = NAIVE if naive else ALIGNED
+        ways, found = study.networks(screen, search, [wanted], matching or ())
+        contenders |= Trainer(screen, study, ways[wanted], training, max(sizes), out).make(further)
+        table = ensemble_table(
+            study.model,
+            ways[wanted],
+            study.evaluation,
+            budgets=sizes,
+            contenders=contenders,
+            unaligned=study.sources if found else None,
+            seed=setting.seed,
+            progress=screen.progress,
+        )
+        about = {
+            "task": study.task.name,
+            "split": setting.split,
+            "calibration": calibration,
+            "networks": study.names,
+            "seed": setting.seed,
+        }
         _finish(screen, table, about, found, out)
-
-
-def _trained(
-    screen: Screen, task: Task, start: Path, training: Training, evaluation: Evaluation, out: Path | None
-) -> dict[str, Sequence[Network]]:
-    """Snapshots of training from a network, and their average."""
-    made = snapshots(screen, task, start, training, None if out is None else make_folder(out) / SNAPSHOTS)
-    return {"FGE": made, "SWA": [snapshot_average(_model(task), made, evaluation)]}
-
-
-def _compare(
-    screen: Screen,
-    task: Task,
-    models: Sequence[Path],
-    found: Aligned | None,
-    evaluation: Evaluation,
-    budgets: Sequence[int],
-    contenders: dict[str, Sequence[Network]],
-    seed: int,
-) -> EnsembleTable:
-    """The table, of the networks as they are where none were aligned."""
-    raw: list[Network] = [str(path) for path in models]
-    return ensemble_table(
-        _model(task),
-        [raw[0], *found.params] if found else raw,
-        evaluation,
-        budgets=budgets,
-        contenders=contenders,
-        unaligned=raw if found else None,
-        seed=seed,
-        progress=screen.progress,
-    )
-
-
-def _model(task: Task) -> nn.Module:
-    """A model that draws the same every time, if it draws anything beside its tensors."""
-    with seeded(0):
-        return task.build_model()
 
 
 def read_budgets(text: str) -> list[int]:
@@ -211,7 +146,7 @@ def _finish(
     """Write and show what was measured."""
     result = table.to_json() | about
     if out is not None:
-        write_json(make_folder(out) / JSON_FILE, result)
+        write_json(out / JSON_FILE, result)
         screen.wrote(out / JSON_FILE)
     screen.close()
     screen.result(result | {"verification": found.subject.to_json() if found else None})

@@ -8,36 +8,20 @@ from typing import Annotated
 
 import typer
 
-from onebasin import Evaluation
 from onebasin.checkpoint import Source as Network
-from onebasin.cli.alignment import Aligned, align
+from onebasin.cli.alignment import Aligned
 from onebasin.cli.drawing import draw
-from onebasin.cli.inputs import Source, check_folder, make_folder, seeded
-from onebasin.cli.options import (
-    SAMPLES,
-    TASK,
-    DataRootOption,
-    JsonOption,
-    MatchingsOption,
-    PointStatisticsOption,
-    SamplesOption,
-    SeedOption,
-    SplitOption,
-    SymmetryOption,
-    ThreadsOption,
-    VerifyOption,
-)
-from onebasin.cli.path import AlignedOption, NaiveOption
-from onebasin.cli.points import check_fit, statistics_of
+from onebasin.cli.kept import fingerprint, unit
+from onebasin.cli.options import MatchingsOption
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
+from onebasin.cli.setting import AlignedOption, NaiveOption, Setting, ways, with_setting
+from onebasin.cli.study import Study
 from onebasin.connectivity import FeatureLinearity, Stitching, feature_linearity, stitch
 from onebasin.errors import OptionError
 from onebasin.json_file import write_json
-from onebasin.report import ALIGNED, NAIVE, Picture, Table
+from onebasin.report import Picture, Table
 from onebasin.report.table import loss_text, percent
-from onebasin.tasks import Task
-from onebasin.tasks.protocol import check_split
 
 FORMAT = "onebasin-layers/1"
 JSON_FILE = "features.json"
@@ -58,35 +42,23 @@ LamOption = Annotated[
 StitchOption = Annotated[
     bool, typer.Option("--stitch", help="Also put A's features into the rest of B, at every layer.")
 ]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="A folder for features.json.", show_default=False)
-]
 RowsOption = Annotated[
     int, typer.Option("--feature-samples", metavar="N", min=4, help="Samples of the split to compare features on.")
 ]
 
 
+@with_setting
 @with_search_options
 def features(
     models: ModelsArgument,
-    task: Annotated[str, TASK],
+    setting: Setting,
     search: Search,
-    data_root: DataRootOption = None,
-    symmetry: SymmetryOption = None,
     matching: MatchingsOption = None,
     naive: NaiveOption = False,
     aligned: AlignedOption = False,
     lam: LamOption = None,
     stitching: StitchOption = False,
-    split: SplitOption = "test",
     feature_samples: RowsOption = 2000,
-    batchnorm: PointStatisticsOption = None,
-    samples: SamplesOption = SAMPLES,
-    out: OutOption = None,
-    proving: VerifyOption = True,
-    seed: SeedOption = 0,
-    threads: ThreadsOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Measure how linear the features of every layer are.
 
@@ -101,24 +73,22 @@ def features(
 
     Exit status: 0 done, 1 the symmetry does not hold or the work was interrupted, 2 bad input.
     """  # noqa: D301 - the command line reads the escape
-    with session(as_json=as_json, threads=threads, task=task) as screen:
-        check_split(split, "--split")
-        check_folder("--out", out)
+    with session(as_json=setting.as_json, threads=setting.threads, task=setting.task) as screen:
         weights = read_weights(lam, len(models))
-        source = Source(task, data_root, symmetry, proving, seed=seed)
-        loaded = source.require_task("onebasin features")
-        loaded.batches(split)
-        check_fit(loaded, models)
-        policy = statistics_of(loaded, batchnorm)
-        wanted = [name for name, chosen in ((NAIVE, naive), (ALIGNED, aligned)) if chosen] or [NAIVE, ALIGNED]
-        found = align(screen, models, source, matching or (), search=search) if ALIGNED in wanted else None
-        sets: dict[str, list[Network]] = {NAIVE: [str(path) for path in models]}
-        if found:
-            sets[ALIGNED] = [str(models[0]), *found.params]
-        plan = Plan(loaded, split, policy, samples, feature_samples)
-        measured = {name: plan.features(screen, name, sets[name], weights) for name in wanted}
+        study = Study.open(models, setting)
+        wanted = ways(naive=naive, aligned=aligned)
+        shape = {
+            "weights": weights,
+            "rows": feature_samples,
+            "wanted": wanted,
+            "matchings": [fingerprint(file) for file in matching or ()],
+        }
+        out = study.go_on("features", search, shape)
+        sets, found = study.networks(screen, search, wanted, matching or ())
+        plan = Plan(study, weights, feature_samples, out)
+        measured = {name: plan.features(screen, name, sets[name]) for name in wanted}
         stitched = {name: plan.stitched(screen, name, sets[name]) for name in wanted} if stitching else {}
-        _finish(screen, Layers(plan, tuple(path.name for path in models), measured, stitched, seed), found, out)
+        _finish(screen, Layers(study, measured, stitched), found, out)
 
 
 def read_weights(text: str | None, count: int) -> tuple[float, ...] | None:
@@ -146,78 +116,59 @@ class Plan:
     """How features are measured.
 
     Attributes:
-        task: gives model and data.
-        split: to compare on.
-        batchnorm: what becomes of BatchNorm's statistics.
-        samples: training samples to estimate them from.
+        study: gives model and data.
+        weights: of the networks; None for equal ones.
         rows: samples to compare on.
+        out: the folder that keeps what is done.
     """
 
-    task: Task
-    split: str
-    batchnorm: str
-    samples: int
+    study: Study
+    weights: tuple[float, ...] | None
     rows: int
+    out: Path | None
 
-    def evaluation(self) -> Evaluation:
-        """The data and what runs networks on them."""
-        keeps = self.batchnorm == "keep"
-        return Evaluation(
-            self.task.evaluate,
-            self.task.batches(self.split),
-            batchnorm=self.batchnorm,
-            calibration=None if keeps else self.task.batches("train"),
-            calibration_samples=None if keeps else self.samples,
-        )
-
-    def features(
-        self, screen: Screen, name: str, networks: Sequence[Network], weights: Sequence[float] | None
-    ) -> FeatureLinearity:
-        """The features of a weighted sum.
+    def features(self, screen: Screen, name: str, networks: Sequence[Network]) -> FeatureLinearity:
+        """The features of a weighted sum, as the folder says or measured now.
 
         Raises:
             KeyboardInterrupt: it was interrupted; figures of fewer samples are not what was asked for.
         """
-        with seeded(0):
-            model = self.task.build_model()
-        found = feature_linearity(
-            model,
-            networks,
-            self.evaluation(),
-            weights=weights,
-            samples=self.rows,
-            progress=screen.stage(f"{name} features"),
-        )
-        if not found.complete:
-            raise KeyboardInterrupt
-        return found
+
+        def measure() -> FeatureLinearity:
+            return feature_linearity(
+                self.study.model,
+                networks,
+                self.study.evaluation,
+                weights=self.weights,
+                samples=self.rows,
+                progress=screen.stage(f"{name} features"),
+            )
+
+        return unit(screen, None if self.out is None else self.out / f"{name}.json", FeatureLinearity, measure)
 
     def stitched(self, screen: Screen, name: str, networks: Sequence[Network]) -> Stitching:
         """The first network's features in the second one."""
-        with seeded(0):
-            model = self.task.build_model()
         a, b = networks[:PAIR]
-        return stitch(model, a, b, self.evaluation(), samples=self.rows, progress=screen.stage(f"{name} stitching"))
+        stage = screen.stage(f"{name} stitching")
+        return stitch(self.study.model, a, b, self.study.evaluation, samples=self.rows, progress=stage)
 
 
 @dataclass(frozen=True)
 class Layers:
     """What was measured."""
 
-    plan: Plan
-    names: tuple[str, ...]
+    study: Study
     features: Mapping[str, FeatureLinearity]
     stitching: Mapping[str, Stitching]
-    seed: int
 
     def to_json(self) -> dict[str, object]:
         """The JSON form."""
         return {
             "format": FORMAT,
-            "task": self.plan.task.name,
-            "split": self.plan.split,
-            "networks": list(self.names),
-            "seed": self.seed,
+            "task": self.study.task.name,
+            "split": self.study.setting.split,
+            "networks": self.study.names,
+            "seed": self.study.setting.seed,
             "features": {name: found.to_json() for name, found in self.features.items()},
             "stitching": {name: found.to_json() for name, found in self.stitching.items()},
         }
@@ -231,7 +182,7 @@ class Layers:
             figures = [(f.defect[k], f.baseline[k], f.coefficient[k]) for f in self.features.values()]
             texts = [(_distance(defect), _distance(apart), f"{c:.3f}") for defect, apart, c in figures]
             rows.append((layer, *itertools.chain.from_iterable(texts)))
-        title = f"{self.plan.task.name}, {first.samples:,} samples of {self.plan.split}"
+        title = f"{self.study.task.name}, {first.samples:,} samples of {self.study.setting.split}"
         return Table(title, ("layer", *heads), tuple(rows), frozenset(heads))
 
     def stitching_table(self) -> Table:
@@ -259,19 +210,19 @@ def _distance(value: float) -> str:
 def _finish(screen: Screen, layers: Layers, found: Aligned | None, out: Path | None) -> None:
     """Write and show what was measured."""
     if out is not None:
-        make_folder(out)
         write_json(out / JSON_FILE, layers.to_json())
         screen.wrote(out / JSON_FILE)
-        title = f"{layers.plan.task.name}, {layers.plan.split} split: how linear features are"
+        title = f"{layers.study.title}: how linear features are"
         pictures = {name: Picture("layers", one, f"{title}, {name}") for name, one in layers.features.items()}
-        settings = {"networks": ", ".join(layers.names), "BatchNorm": layers.plan.batchnorm, "seed": layers.seed}
-        draw(screen, out, title, pictures, [layers.table()], settings)
+        draw(screen, out, title, pictures, [layers.table()], layers.study.about)
     screen.close()
     screen.result(layers.to_json() | {"verification": found.subject.to_json() if found else None})
     if found:
         screen.line(found.subject.proof, "green" if found.subject.verification else "")
     weights = next(iter(layers.features.values())).weights
-    screen.line(f"weights: {', '.join(f'{weight:g}' for weight in weights)}; BatchNorm: {layers.plan.batchnorm}")
+    screen.line(
+        f"weights: {', '.join(f'{weight:g}' for weight in weights)}; BatchNorm: {layers.study.evaluation.batchnorm}"
+    )
     screen.line("1-cos: features of the weighted sum against the weighted sum of features, 0 to 2, mean over samples")
     screen.line("apart: 1-cos between the networks' own features; c: the factor between both sides of the first")
     screen.line()

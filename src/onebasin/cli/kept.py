@@ -2,14 +2,34 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, Self, TypeVar
 
 from onebasin.cli.inputs import check_folder, make_folder
+from onebasin.cli.screen import Screen
 from onebasin.errors import CheckpointError, OptionError
 from onebasin.json_file import read_json, write_json
 
 SETTINGS_FILE = "settings.json"
+
+
+class Kept(Protocol):
+    """A result that can be written down and knows whether it was interrupted."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is all that was asked for."""
+
+    def save(self, path: Path, /) -> None:
+        """Write it to a file or folder."""
+
+    @classmethod
+    def load(cls, path: Path, /) -> Self:
+        """Read what `save` wrote."""
+
+
+K = TypeVar("K", bound=Kept)
 
 
 def fingerprint(path: Path) -> str:
@@ -31,18 +51,17 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def networks(paths: list[Path]) -> dict[str, str]:
-    """Fingerprints of checkpoints by their names: those of the files without suffixes, or with, or with folders.
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """What to call networks: their files without suffixes, or with, or with folders, whatever tells them apart.
 
     Raises:
         OptionError: one is named twice.
-        CheckpointError: one cannot be read.
     """
     folders = [f"{path.parent.name}/{path.stem}" for path in paths]
     for rows in ([path.stem for path in paths], [path.name for path in paths], folders, list(map(str, paths))):
         if len(set(rows)) == len(rows):
-            return {name: fingerprint(path) for name, path in zip(rows, paths, strict=True)}
-    raise OptionError("models", expected="different networks", found="one twice", remedy="name each once")
+            return rows
+    raise OptionError("networks", expected="different ones", found="one twice", remedy="name each once")
 
 
 def open_folder(folder: Path | None, settings: Mapping[str, object]) -> None:
@@ -73,3 +92,29 @@ def open_folder(folder: Path | None, settings: Mapping[str, object]) -> None:
             found=f"results of other {', '.join(other)}",
             remedy="name another folder",
         )
+
+
+def unit(screen: Screen, path: Path | None, kind: type[K], make: Callable[[], K], *, last: str = "") -> K:
+    """A unit of work: what a file or folder holds, else what is made now, which is kept there.
+
+    Args:
+        screen: learns what there is.
+        path: the file or folder; None keeps nothing.
+        kind: of the result.
+        make: does the work.
+        last: the file of a folder that is written last.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted: a part is no ground to go on from.
+        CheckpointError: what was kept cannot be read, or the result not be written.
+    """
+    if path is not None and (path / last if last else path).exists():
+        screen.wrote(path)
+        return kind.load(path)
+    made = make()
+    if not made.complete:
+        raise KeyboardInterrupt
+    if path is not None:
+        made.save(make_folder(path) if last else path)
+        screen.wrote(path)
+    return made

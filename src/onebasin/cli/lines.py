@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from onebasin import Evaluation, Matching, PathProfile, Symmetry, profile_path
 from onebasin.checkpoint import Source as Network
 from onebasin.cli.inputs import make_folder
-from onebasin.cli.points import built
 from onebasin.cli.screen import Screen, sparkline
 from onebasin.report import (
     Page,
@@ -24,7 +25,6 @@ from onebasin.report import (
 )
 from onebasin.report.chart import measures
 from onebasin.report.table import loss_text, percent
-from onebasin.tasks import Task
 
 JSON_FILE, CHART_FILE, PAGE_FILE = "path.json", "path.png", "report.html"
 
@@ -34,13 +34,13 @@ class Measurement:
     """How a line is measured.
 
     Attributes:
-        task: gives the model.
+        model: that runs the networks.
         evaluation: the loss and the data.
         points: how many, ends included.
         refine: so many points more around the highest.
     """
 
-    task: Task
+    model: nn.Module
     evaluation: Evaluation
     points: int
     refine: int = 0
@@ -57,11 +57,10 @@ def measure_lines(
         a: where every line begins.
         others: where the lines end, by name.
     """
-    model = built(measurement.task)
     profiles: dict[str, PathProfile] = {}
     for name, b in others.items():
         profiles[name] = profile_path(
-            model,
+            measurement.model,
             a,
             b,
             measurement.evaluation,

@@ -1,33 +1,18 @@
 """`onebasin plane`: loss and error on a plane, or on a polygon of averages of networks."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onebasin.checkpoint import Source as Network
-from onebasin.cli.alignment import align
-from onebasin.cli.inputs import Source
-from onebasin.cli.kept import open_folder
-from onebasin.cli.options import (
-    SAMPLES,
-    TASK,
-    DataRootOption,
-    JsonOption,
-    PointStatisticsOption,
-    SamplesOption,
-    SeedOption,
-    SplitOption,
-    SymmetryOption,
-    ThreadsOption,
-    VerifyOption,
-)
-from onebasin.cli.points import Study, built
+from onebasin.cli.drawing import draw
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
-from onebasin.cli.versions import versions
+from onebasin.cli.setting import Setting, with_setting
+from onebasin.cli.study import Study
 from onebasin.connectivity import (
     PlaneGrid,
     PolygonGrid,
@@ -39,10 +24,10 @@ from onebasin.connectivity import (
 )
 from onebasin.connectivity.span import Span
 from onebasin.errors import OptionError
-from onebasin.report import Page, Picture, Table, save_page, save_picture
+from onebasin.report import ALIGNED, NAIVE, Picture, Table
 from onebasin.report.table import loss_text, percent
 
-JSON_FILE, PAGE_FILE = "plane.json", "report.html"
+JSON_FILE = "plane.json"
 THROUGH, RANDOM, PCA, POLYGON = "through", "random", "pca", "polygon"
 NEEDED = {THROUGH: 3, RANDOM: 1, PCA: 3, POLYGON: 3}
 """Networks that each kind needs, at least."""
@@ -54,15 +39,6 @@ TITLES = {
 }
 
 Grid = PlaneGrid | PolygonGrid
-OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="DIR",
-        help="A folder for numbers, pictures and a page; run again, the command goes on where it was.",
-        show_default=False,
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -86,10 +62,11 @@ class Job:
     file: Path | None
 
 
+@with_setting
 @with_search_options
 def plane(
     models: Annotated[list[Path], typer.Argument(metavar="A B ...", help="Checkpoints of one architecture.")],
-    task: Annotated[str, TASK],
+    setting: Setting,
     search: Search,
     random: Annotated[bool, typer.Option("--random", help="Two random directions from A, scaled by filters.")] = False,
     pca: Annotated[bool, typer.Option("--pca", help="The plane in which A B C ..., a trajectory, vary most.")] = False,
@@ -97,20 +74,10 @@ def plane(
         bool, typer.Option("--polygon", help="All averages of A B C; of more, a surface with them at its corners.")
     ] = False,
     aligned: Annotated[bool, typer.Option("--aligned", help="Reorder the units of all to match A first.")] = False,
-    data_root: DataRootOption = None,
-    symmetry: SymmetryOption = None,
     resolution: Annotated[int, typer.Option("--resolution", metavar="N", min=3, help="Points along each axis.")] = 21,
     margin: Annotated[
         float, typer.Option("--margin", metavar="SHARE", min=0, help="How far to look beyond the networks.")
     ] = 0.2,
-    split: SplitOption = "test",
-    batchnorm: PointStatisticsOption = None,
-    samples: SamplesOption = SAMPLES,
-    out: OutOption = None,
-    proving: VerifyOption = True,
-    seed: SeedOption = 0,
-    threads: ThreadsOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Draw the loss on a plane or polygon of networks.
 
@@ -127,19 +94,15 @@ def plane(
     Exit status: 0 done, 1 the symmetry does not hold or the work was interrupted (with --out, what was measured is
     kept), 2 bad input.
     """  # noqa: D301 - the command line reads the escape
-    with session(as_json=as_json, threads=threads, task=task) as screen:
+    with session(as_json=setting.as_json, threads=setting.threads, task=setting.task) as screen:
         kind = _kind(models, random=random, pca=pca, polygon=polygon)
-        source = Source(task, data_root, symmetry, proving, seed=seed)
-        study = Study.of("onebasin plane", models, source, split, batchnorm, samples)
-        options = {"kind": kind, "resolution": resolution, "margin": margin, "aligned": aligned}
-        open_folder(out, study.settings | options | {"search": asdict(search)})
-        sources: list[Network] = [str(path) for path in models]
-        about = study.about
-        if aligned and len(models) > 1:
-            found = align(screen, models, source, search=search)
-            sources[1:] = found.params
-            about["symmetry"] = found.subject.proof
-        job = Job(kind, study, sources, resolution, margin, out / JSON_FILE if out is not None else None)
+        study = Study.open(models, setting, least=1)
+        shape = {"kind": kind, "resolution": resolution, "margin": margin, "aligned": aligned}
+        out = study.go_on("plane", search, shape)
+        wanted = ALIGNED if aligned and len(models) > 1 else NAIVE
+        ways, found = study.networks(screen, search, [wanted])
+        about = study.about | ({"symmetry": found.subject.proof} if found else {})
+        job = Job(kind, study, ways[wanted], resolution, margin, out / JSON_FILE if out is not None else None)
         _finish(screen, _measured(screen, job), kind, out, about)
 
 
@@ -158,7 +121,7 @@ def _kind(models: list[Path], *, random: bool, pca: bool, polygon: bool) -> str:
 
 
 def _measured(screen: Screen, job: Job) -> Grid:
-    names, model, evaluation = list(job.study.paths), built(job.study.task), job.study.evaluation
+    names, model, evaluation = job.study.names, job.study.model, job.study.evaluation
     before = job.file if job.file is not None and job.file.exists() else None
     report = screen.stage("measuring")
     if job.kind == POLYGON:
@@ -172,7 +135,7 @@ def _measured(screen: Screen, job: Job) -> Grid:
             progress=report,
         )
     if job.kind == RANDOM:
-        surface = random_plane(model, job.sources[0], seed=job.study.source.seed, name=names[0])
+        surface = random_plane(model, job.sources[0], seed=job.study.setting.seed, name=names[0])
     else:
         surface = (pca_plane if job.kind == PCA else plane_through)(model, job.sources, names)
     return measure_plane(
@@ -223,8 +186,7 @@ def network_table(grid: Grid) -> Table:
 def _finish(screen: Screen, grid: Grid, kind: str, out: Path | None, about: Mapping[str, str]) -> None:
     """Write and show what was measured."""
     if out is not None and grid.complete:
-        with screen.during("drawing"):
-            _draw(screen, grid, kind, out, about)
+        _draw(screen, grid, kind, out, about)
     screen.close()
     screen.result(grid.to_json() | {"settings": dict(about)})
     if not grid.complete:
@@ -238,22 +200,11 @@ def _finish(screen: Screen, grid: Grid, kind: str, out: Path | None, about: Mapp
 
 def _draw(screen: Screen, grid: Grid, kind: str, out: Path, about: Mapping[str, str]) -> None:
     grid.save(out / JSON_FILE)
-    measures = ["loss", *(["error"] if grid.error else [])]
     drawn = "polygon" if kind == POLYGON else "plane"
     note = "Dots: where it was measured. Cross: the largest value." if kind == POLYGON else "White: the networks."
-    pictures = []
-    for measure in measures:
-        file = out / f"{measure}.png"
-        title = f"{measure.capitalize()}: {TITLES[kind]}"
-        save_picture(drawn, grid, file, title=title, measure=measure)
-        screen.wrote(file)
-        pictures.append(Picture(drawn, grid, title, note, {"measure": measure}))
-    page = Page(
-        about["task"],
-        tables=(network_table(grid),),
-        settings=dict(about) | versions(),
-        sentence=f"{TITLES[kind].capitalize()}: {about['networks']}",
-        pictures=tuple(pictures),
-    )
-    save_page(page, out / PAGE_FILE)
-    screen.wrote(out / PAGE_FILE)
+    pictures = {
+        measure: Picture(drawn, grid, f"{measure.capitalize()}: {TITLES[kind]}", note, {"measure": measure})
+        for measure in ("loss", *(["error"] if grid.error else []))
+    }
+    sentence = f"{TITLES[kind].capitalize()}: {about['networks']}"
+    draw(screen, out, about["task"], pictures, [network_table(grid)], about, sentence)

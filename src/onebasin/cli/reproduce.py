@@ -2,8 +2,11 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,10 +31,16 @@ RootOption = Annotated[
     typer.Option("--data-root", metavar="DIR", help="The folder that holds the data sets.", show_default=False),
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of networks, cells and results.")]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", metavar="N", min=1, help="Claims to run at once; with --quick each takes one core.")
+]
 PageOption = Annotated[
     Path | None,
     typer.Option("--page", metavar="FILE", help="Write all results there are as a page.", show_default=False),
 ]
+
+
+MODES = ("quick", "full")
 
 
 @dataclass(frozen=True)
@@ -42,9 +51,10 @@ class Script:
         path: of the script.
         title: the claim in a few words.
         source: paper and table or figure.
-        minutes: with --quick on two cores, with --full on one GPU.
+        minutes: with --quick on one core, with --full on one GPU.
     """
 
+    name: str
     path: Path
     title: str
     source: str
@@ -58,6 +68,7 @@ def reproduce(
     out: OutOption = Path("reproduced"),
     everything: Annotated[bool, typer.Option("--all", help="Run every claim.")] = False,
     full: Annotated[bool, typer.Option("--full", help="The papers' own settings, on a GPU; else quick ones.")] = False,
+    jobs: JobsOption = 1,
     page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,7 +81,7 @@ def reproduce(
     Examples:
       onebasin reproduce
       onebasin reproduce merge_many repair_tables --data-root data
-      onebasin reproduce --all --data-root data --page docs/results.md
+      onebasin reproduce --all --jobs 2 --data-root data --page docs/results.md
 
     Exit status: 0 done, 1 a claim failed or the work was interrupted, 2 bad input.
     """  # noqa: D301 - the command line reads the escape
@@ -80,25 +91,43 @@ def reproduce(
         if unknown:
             raise OptionError(unknown[0], expected=f"one of {', '.join(scripts)}", found="another", remedy="choose one")
         chosen = list(scripts) if everything else names or []
-        mode = "full" if full else "quick"
-        for number, name in enumerate(chosen, start=1):
-            screen.line(f"{number} of {len(chosen)}: {name}", "bold")
-            screen.resumes = "the same command goes on with what is finished"
-            options = [f"--{mode}", "--out", str(out), *(["--data-root", str(data_root)] if data_root else [])]
-            # What a script prints goes where ours goes; with --json that is for the result alone.
-            done = subprocess.run(  # noqa: S603 - scripts of the repository
-                [sys.executable, str(scripts[name].path), *options], check=False, stdout=sys.stderr if as_json else None
-            )
-            if done.returncode:
-                screen.refuse(f"{name}: failed")
-        found = {name: read(out / mode / f"{name}.json") for name in scripts if (out / mode / f"{name}.json").exists()}
-        screen.result({"claims": list(scripts), "results": found})
+        mode = MODES[full]
+        options = [f"--{mode}", "--out", str(out), *(["--data-root", str(data_root)] if data_root else [])]
+        run(screen, [scripts[name] for name in chosen], options, jobs)
+        found = {
+            mode: {name: read(path) for name in scripts if (path := out / mode / f"{name}.json").exists()}
+            for mode in MODES
+        }
+        screen.result({"claims": list(scripts), "results": found[mode]})
         if not chosen:
-            show(screen, scripts, found, mode)
+            show(screen, scripts, found[mode], mode)
         if page is not None:
             titles = {name: (script.title, script.source) for name, script in scripts.items()}
-            write_text(page, results_page(titles, found, mode))
+            write_text(page, results_page(titles, found, Path(os.path.relpath(out, page.parent)).as_posix()))
             screen.line(f"written: {page}")
+
+
+def run(screen: Screen, scripts: list[Script], options: list[str], jobs: int) -> None:
+    """Run claims, several at once, and tell at the end which failed."""
+    screen.resumes = "the same command goes on with what is finished"
+    started = time.monotonic()
+    with ThreadPoolExecutor(jobs) as pool:
+        statuses = list(pool.map(lambda script: follow(screen, script, options, named=jobs > 1), scripts))
+    for script, status in zip(scripts, statuses, strict=True):
+        if status:
+            screen.refuse(f"{script.name}: failed")
+    if scripts:
+        screen.relay(f"{len(scripts)} claims in {(time.monotonic() - started) / 60:.1f} minutes", "bold")
+
+
+def follow(screen: Screen, script: Script, options: list[str], *, named: bool) -> int:
+    """Run a claim, show the lines that it prints, with its name where there are several, and give its exit status."""
+    with subprocess.Popen(  # noqa: S603 - scripts of the repository
+        [sys.executable, str(script.path), *options], stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout or ():
+            screen.relay(f"{script.name}: {line.rstrip()}" if named and line.strip() else line.rstrip())
+    return process.returncode
 
 
 def show(screen: Screen, scripts: dict[str, Script], found: dict[str, object], mode: str) -> None:
@@ -123,7 +152,7 @@ def find(folder: Path) -> dict[str, Script]:
             match node:
                 case ast.Assign(targets=[ast.Name(id="CLAIM")], value=ast.Call(args=arguments)):
                     name, title, source, _, _, minutes, *_ = map(ast.literal_eval, arguments)
-                    scripts[name] = Script(path, title, source, minutes)
+                    scripts[name] = Script(name, path, title, source, minutes)
     if not scripts:
         raise OptionError(
             "--folder",

@@ -62,6 +62,10 @@ class Screen:
         if not self._as_json:
             self._out.print(Text(text, style), soft_wrap=True)
 
+    def relay(self, text: str, style: str = "") -> None:
+        """A line of what runs under the command: with the results, or beside them where those are for machines."""
+        (self._errors if self._as_json else self._out).print(Text(text, style), soft_wrap=True)
+
     def table(self, table: "Table") -> None:
         """A table of the result for people; one without rows is left out."""
         if self._as_json or not table.rows:

@@ -1,13 +1,11 @@
 """The options of a search for a matching, the same for every command that searches."""
 
-import dataclasses
-import inspect
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from onebasin.cli.bundle import bundled
+from onebasin.cli.bundle import bundled, rows_of
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,5 @@ class Search:
     ] = 100
 
 
-with_search_options = bundled(
-    "search",
-    [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
-        for field in dataclasses.fields(Search)
-    ],
-    Search,
-)
+with_search_options = bundled("search", rows_of(Search), Search)
 """A command whose argument `search` becomes the options of a search."""

@@ -10,8 +10,7 @@ from torch import nn
 
 from onebasin.cli.drawing import draw
 from onebasin.cli.inputs import Source, seeded
-from onebasin.cli.kept import open_folder
-from onebasin.cli.laboratory import shuffled
+from onebasin.cli.kept import open_folder, unit
 from onebasin.cli.options import (
     SAMPLES,
     TASK,
@@ -23,8 +22,8 @@ from onebasin.cli.options import (
     SplitOption,
     ThreadsOption,
 )
-from onebasin.cli.points import evaluation_of
 from onebasin.cli.screen import Screen, session
+from onebasin.cli.study import built, evaluation_of, shuffled
 from onebasin.connectivity import Spawning, spawning_onset
 from onebasin.errors import OptionError
 from onebasin.modes import in_mode
@@ -73,7 +72,7 @@ def spawn(
         check_split(split, "--split")
         afters = _read(after)
         loaded = Source(task, data_root, None, proving=False, seed=seed).require_task("onebasin spawn")
-        evaluation = evaluation_of(loaded, split, batchnorm, samples)
+        evaluation = evaluation_of(loaded, built(loaded), split, batchnorm, samples)
         settings: dict[str, object] = {"task": task, "epochs": epochs, "after": after, "rate": rate, "seed": seed}
         settings |= {"batch": batch_size, "points": count, "split": split, "batchnorm": evaluation.batchnorm}
         open_folder(out, settings)
@@ -93,21 +92,8 @@ def spawn(
                 progress=screen.progress,
             )
 
-        found = _kept(screen, out, find, len(afters))
+        found = unit(screen, None if out is None else out / RESULT, Spawning, find)
         _finish(screen, found, f"{loaded.name}, {split} split: children of one network", settings, out)
-
-
-def _kept(screen: Screen, out: Path | None, find: Callable[[], Spawning], count: int) -> Spawning:
-    """What the folder holds, else what is found now, which is kept there."""
-    if out is not None and (out / RESULT).exists():
-        return Spawning.load(out / RESULT)
-    found = find()
-    if len(found.profiles) < count:
-        raise KeyboardInterrupt
-    if out is not None:
-        found.save(out / RESULT)
-        screen.wrote(out / RESULT)
-    return found
 
 
 def _read(after: str) -> list[int]:

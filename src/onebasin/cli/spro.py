@@ -5,23 +5,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from onebasin.checkpoint import Source as Network
+from onebasin.cli.alignment import Aligned
 from onebasin.cli.drawing import draw
-from onebasin.cli.inputs import make_folder
-from onebasin.cli.laboratory import Laboratory, Setting, Training, go_on, shuffled, with_setting, with_training
+from onebasin.cli.kept import unit
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
+from onebasin.cli.setting import Setting, Training, with_setting, with_training
+from onebasin.cli.study import Study
 from onebasin.connectivity import Complex, SimplexProfile, fit_simplex, score_ensemble, simplex_barrier
 from onebasin.connectivity.simplex import Simplex
+from onebasin.connectivity.spro import FILE
 from onebasin.json_file import write_json
 from onebasin.report import ALIGNED, NAIVE, Picture, Table
 from onebasin.report.table import loss_text, percent
 
 FOLDER, PROFILE, RESULT = "complex", "simplex.json", "result.json"
-_JSON = "complex.json"
 _CORNERS = 3
 
 
@@ -63,73 +64,75 @@ def spro(
     with session(as_json=setting.as_json, threads=setting.threads, task=setting.task) as screen:
         wanted = NAIVE if naive or len(networks) == 1 else ALIGNED
         shape = _Shape(grow, strength, members, wanted)
-        out = go_on("spro", networks, setting, training, search, shape)
-        lab = Laboratory.open(screen, networks, setting, search, [wanted], "test", least=1)
-        made = _grown(screen, lab, setting, training, shape, out)
-        profile = simplex_barrier(
-            lab.model,
-            made.vertices,
-            lab.evaluation,
-            samples=4 * members,
-            ascents=2,
-            seed=setting.seed,
-            progress=screen.stage("simplex"),
-        )
-        if not profile.complete:
-            raise KeyboardInterrupt
-        _finish(screen, lab, setting, shape, made, profile, out)
+        study = Study.open(networks, setting, least=1)
+        out = study.go_on("spro", training, search, shape)
+        ways, found = study.networks(screen, search, [wanted])
+        made = _grown(screen, study, ways[wanted], training, shape, out)
+        profile = _profile(screen, study, made, members, out)
+        _finish(screen, study, found, shape, made, profile, out)
 
 
 def _grown(
-    screen: Screen, lab: Laboratory, setting: Setting, training: Training, shape: _Shape, out: Path | None
+    screen: Screen, study: Study, places: list[Network], training: Training, shape: _Shape, out: Path | None
 ) -> Complex:
     """The simplex that the folder holds, else a new one, which is kept there."""
-    folder = None if out is None else out / FOLDER
-    if folder is not None and (folder / _JSON).exists():
-        return Complex.load(folder)
-    found = fit_simplex(
-        lab.model,
-        lab.networks[shape.wanted],
-        shuffled(lab.task, training.batch_size, setting.seed),
-        lab.task.evaluate,
-        shape.grow,
-        strength=shape.strength,
-        schedule=training.schedule(setting.seed),
-        progress=screen.progress,
-    )
-    if not found.complete:
-        raise KeyboardInterrupt
-    if folder is not None:
-        found.save(make_folder(folder))
-        screen.wrote(folder)
-    return found
+
+    def train() -> Complex:
+        return fit_simplex(
+            study.model,
+            places,
+            study.shuffled(training.batch_size),
+            study.task.evaluate,
+            shape.grow,
+            strength=shape.strength,
+            schedule=training.schedule(study.setting.seed),
+            progress=screen.progress,
+        )
+
+    return unit(screen, None if out is None else out / FOLDER, Complex, train, last=FILE)
 
 
-def _scores(lab: Laboratory, made: Complex, members: int, seed: int) -> dict[str, tuple[float, float]]:
+def _profile(screen: Screen, study: Study, made: Complex, members: int, out: Path | None) -> SimplexProfile:
+    """How bad the averages of its vertices are, as the folder says or measured now."""
+
+    def look() -> SimplexProfile:
+        return simplex_barrier(
+            study.model,
+            made.vertices,
+            study.evaluation,
+            samples=4 * members,
+            ascents=2,
+            seed=study.setting.seed,
+            progress=screen.stage("simplex"),
+        )
+
+    return unit(screen, None if out is None else out / PROFILE, SimplexProfile, look)
+
+
+def _scores(study: Study, made: Complex, members: int, seed: int) -> dict[str, tuple[float, float]]:
     """Error and negative log-likelihood of the first network, and of points drawn from the simplex, as an ensemble."""
-    if lab.evaluation.predict is None:
+    if study.evaluation.predict is None:
         return {}
-    span = made.span(lab.model)
-    drawn = [span.params(weights) for weights in made.sample(lab.model, members, np.random.default_rng(seed))]
+    drawn = made.members(study.model, members, study.evaluation, seed)
     rows: dict[str, Sequence[Network]] = {"first network": [made.vertices[0]], f"ESPRO, {members} points": drawn}
-    found = {name: score_ensemble(lab.model, rows[name], lab.evaluation).scores for name in rows}
+    found = {name: score_ensemble(study.model, rows[name], study.evaluation).scores for name in rows}
     return {name: (score.error, score.nll) for name, score in found.items()}
 
 
 def _finish(
     screen: Screen,
-    lab: Laboratory,
-    setting: Setting,
+    study: Study,
+    aligned: Aligned | None,
     shape: _Shape,
     made: Complex,
     profile: SimplexProfile,
     out: Path | None,
 ) -> None:
     """Write and show what was found."""
-    simplex = Simplex.of(lab.model, made.vertices)
-    scores = _scores(lab, made, shape.members, setting.seed)
+    simplex = Simplex.of(study.model, made.vertices)
+    scores = _scores(study, made, shape.members, study.setting.seed)
     found: dict[str, object] = {
-        **lab.describe(setting),
+        **study.describe(aligned),
         **asdict(shape),
         "barrier": profile.barrier,
         "log_volume": simplex.log_volume,
@@ -143,14 +146,13 @@ def _finish(
         ("effective edge", f"{simplex.edge:.3g}"),
         *((f"{name}: error, NLL", f"{percent(error)}, {loss_text(nll)}") for name, (error, nll) in scores.items()),
     )
-    table = Table(f"{lab.task.name}, {lab.split} split: {len(made.vertices)} vertices", ("", "figure"), rows)
+    table = Table(f"{study.title}: {len(made.vertices)} vertices", ("", "figure"), rows)
     if out is not None:
-        profile.save(out / PROFILE)
         write_json(out / RESULT, found)
-        screen.wrote(out / PROFILE, out / RESULT)
+        screen.wrote(out / RESULT)
     shown = len(made.vertices) >= _CORNERS
-    pictures = {"simplex": Picture("polygon", profile, f"{lab.task.name}: all averages")} if shown else {}
-    draw(screen, out, f"{lab.task.name}: a trained simplex", pictures, [table], lab.describe(setting))
+    pictures = {"simplex": Picture("polygon", profile, f"{study.task.name}: all averages")} if shown else {}
+    draw(screen, out, f"{study.task.name}: a trained simplex", pictures, [table], study.about)
     screen.close()
     screen.result(found)
     screen.table(table)

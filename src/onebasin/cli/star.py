@@ -6,20 +6,16 @@ from typing import Annotated
 
 import typer
 
+from onebasin.checkpoint import Source as Network
+from onebasin.cli.alignment import Aligned
 from onebasin.cli.drawing import draw
-from onebasin.cli.laboratory import (
-    Laboratory,
-    Setting,
-    Training,
-    go_on,
-    shuffled,
-    with_setting,
-    with_training,
-)
+from onebasin.cli.kept import unit
 from onebasin.cli.screen import Screen, session
 from onebasin.cli.search import Search, with_search_options
+from onebasin.cli.setting import Setting, Training, with_setting, with_training
+from onebasin.cli.study import Study
 from onebasin.connectivity import Star, StarProfile, fit_star, profile_star
-from onebasin.connectivity.star import CENTRE_FILE, JSON_FILE, LAWS
+from onebasin.connectivity.star import JSON_FILE, LAWS
 from onebasin.errors import OptionError
 from onebasin.json_file import write_json
 from onebasin.report import ALIGNED, NAIVE, Picture, Table
@@ -65,11 +61,13 @@ def star(
             )
         wanted = NAIVE if naive else ALIGNED
         shape = _Shape(held_out, law, count, wanted)
-        out = go_on("star", networks, setting, training, search, shape)
-        lab = Laboratory.open(screen, networks, setting, search, [wanted], "test")
-        made = _star(screen, lab, setting, training, shape, out)
-        profile = _profile(screen, lab, made, shape, out)
-        _finish(screen, lab, setting, profile, len(networks) - held_out, out)
+        study = Study.open(networks, setting)
+        out = study.go_on("star", training, search, shape)
+        ways, found = study.networks(screen, search, [wanted])
+        places = dict(zip(study.names, ways[wanted], strict=True))
+        made = _star(screen, study, list(places.values()), training, shape, out)
+        profile = _profile(screen, study, places, made, shape, out)
+        _finish(screen, study, found, profile, len(networks) - held_out, out)
 
 
 @dataclass(frozen=True)
@@ -83,50 +81,44 @@ class _Shape:
 
 
 def _star(
-    screen: Screen, lab: Laboratory, setting: Setting, training: Training, shape: _Shape, out: Path | None
+    screen: Screen, study: Study, places: list[Network], training: Training, shape: _Shape, out: Path | None
 ) -> Star:
     """The star that the folder holds, else a new one, which is kept there."""
-    if out is not None and (out / JSON_FILE).exists():
-        return Star.load(out)
-    places = list(lab.named(shape.wanted).values())
-    found = fit_star(
-        lab.model,
-        places[: len(places) - shape.held_out],
-        shuffled(lab.task, training.batch_size, setting.seed),
-        lab.task.evaluate,
-        law=shape.law,
-        schedule=training.schedule(setting.seed),
-        progress=screen.stage("training the centre"),
-    )
-    if not found.complete:
-        raise KeyboardInterrupt
-    if out is not None:
-        found.save(out)
-        screen.wrote(out / CENTRE_FILE)
-    return found
+
+    def train() -> Star:
+        return fit_star(
+            study.model,
+            places[: len(places) - shape.held_out],
+            study.shuffled(training.batch_size),
+            study.task.evaluate,
+            law=shape.law,
+            schedule=training.schedule(study.setting.seed),
+            progress=screen.stage("training the centre"),
+        )
+
+    return unit(screen, out, Star, train, last=JSON_FILE)
 
 
-def _profile(screen: Screen, lab: Laboratory, made: Star, shape: _Shape, out: Path | None) -> StarProfile:
+def _profile(
+    screen: Screen, study: Study, places: dict[str, Network], made: Star, shape: _Shape, out: Path | None
+) -> StarProfile:
     """The profile that the folder holds, else a new one, which is kept there."""
-    if out is not None and (out / PROFILE).exists():
-        return StarProfile.load(out / PROFILE)
-    networks = lab.named(shape.wanted)
-    found = profile_star(made.centre, networks, lab.model, lab.evaluation, shape.points, progress=screen.stage("lines"))
-    if not found.complete:
-        raise KeyboardInterrupt
-    if out is not None:
-        found.save(out / PROFILE)
-        screen.wrote(out / PROFILE)
-    return found
+
+    def look() -> StarProfile:
+        return profile_star(
+            made.centre, places, study.model, study.evaluation, shape.points, progress=screen.stage("lines")
+        )
+
+    return unit(screen, None if out is None else out / PROFILE, StarProfile, look)
 
 
 def _finish(
-    screen: Screen, lab: Laboratory, setting: Setting, profile: StarProfile, anchors: int, out: Path | None
+    screen: Screen, study: Study, aligned: Aligned | None, profile: StarProfile, anchors: int, out: Path | None
 ) -> None:
     """Write and show what was found."""
     found: dict[str, object] = {
         "format": FORMAT,
-        **lab.describe(setting),
+        **study.describe(aligned),
         "anchors": anchors,
         "barriers": profile.barriers(),
         "profile": profile.to_json(),
@@ -134,20 +126,20 @@ def _finish(
     if out is not None:
         write_json(out / RESULT, found)
         screen.wrote(out / RESULT)
-    table = _table(lab, profile, anchors)
+    table = _table(study, profile, anchors)
     shown = {name: path.to_json() for name, path in profile.spokes.items()}
-    chart = Picture("profiles", {"profiles": shown}, f"{lab.task.name}, {lab.split} split: loss from the centre")
-    draw(screen, out, f"{lab.task.name}: a star centre", {"star": chart}, [table], lab.describe(setting))
+    chart = Picture("profiles", {"profiles": shown}, f"{study.title}: loss from the centre")
+    draw(screen, out, f"{study.task.name}: a star centre", {"star": chart}, [table], study.about)
     screen.close()
     screen.result(found)
-    if lab.aligned is not None:
-        screen.line(lab.aligned.subject.proof)
+    if aligned is not None:
+        screen.line(aligned.subject.proof)
     screen.table(table)
     for file in screen.written:
         screen.line(f"written: {file}")
 
 
-def _table(lab: Laboratory, profile: StarProfile, anchors: int) -> Table:
+def _table(study: Study, profile: StarProfile, anchors: int) -> Table:
     """A row a spoke."""
     columns = ("to", "trained", "centre", "highest", "end", "barrier", "error")
     rows = []
@@ -155,6 +147,4 @@ def _table(lab: Laboratory, profile: StarProfile, anchors: int) -> Table:
         losses = (spoke.loss[0], max(spoke.loss), spoke.loss[-1], spoke.loss_barrier())
         error = points(spoke.error_barrier()) if spoke.error else ""
         rows.append((name, "yes" if number < anchors else "no", *map(loss_text, losses), error))
-    return Table(
-        f"Loss from the centre, {lab.task.name}, {lab.split} split", columns, tuple(rows), frozenset(columns[2:])
-    )
+    return Table(f"Loss from the centre, {study.title}", columns, tuple(rows), frozenset(columns[2:]))

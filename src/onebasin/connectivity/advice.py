@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,9 @@ from onebasin.checkpoint import Source
 from onebasin.connectivity.measure import reestimate, state_at
 from onebasin.connectivity.path import profile_path
 from onebasin.connectivity.span import Span
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import read_json, record, write_json
 from onebasin.matching import match
 from onebasin.modes import in_mode
 from onebasin.progress import Progress, Report, silent
@@ -143,22 +143,12 @@ class Pair:
         Raises:
             CheckpointError: if the file cannot be read or holds something else.
         """
-        data = read_json(path)
-        try:
+        with record(read_json(path), path, "a pair of networks", PAIR_FORMAT) as data:
             return cls.of(data)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                str(path),
-                expected=f"a pair of networks, format {PAIR_FORMAT}",
-                found=f"something else ({error})",
-                remedy="delete the file to measure the pair again",
-            ) from error
 
     @classmethod
-    def of(cls, data: object) -> Self:
-        """From the JSON form."""
-        if not isinstance(data, dict) or data["format"] != PAIR_FORMAT:
-            raise ValueError("format")
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """From the fields of the JSON form."""
         held = {field.name: data[field.name] for field in fields(cls)}
         for name in ("raw", "aligned", "corrected"):
             held[name] = None if held[name] is None else Line.of(held[name])
@@ -244,18 +234,8 @@ class Preflight:
         Raises:
             CheckpointError: if the file cannot be read or holds something else.
         """
-        data = read_json(path)
-        try:
-            if not isinstance(data, dict) or data["format"] != FORMAT:
-                raise ValueError("format")
+        with record(read_json(path), path, "an answer about networks", FORMAT) as data:
             return cls(tuple(data["names"]), tuple(Pair.of(row) for row in data["pairs"]), data["complete"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                str(path),
-                expected=f"an answer about networks, format {FORMAT}",
-                found=f"something else ({error})",
-                remedy="pass a file that Preflight.save wrote",
-            ) from error
 
 
 def _listed(names: Sequence[str]) -> str:

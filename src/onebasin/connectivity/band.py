@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from onebasin.checkpoint import Source
 from onebasin.connectivity.curve import Curve, chain
 from onebasin.connectivity.curve_profile import CurveProfile, profile_curve
-from onebasin.connectivity.path import numbers
 from onebasin.connectivity.span import Span
 from onebasin.connectivity.training import point_loss, table_of
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Batches, Evaluate, Evaluation, Params, batch_statistics, repeatable
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import numbers, read_json, record, typed, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-band/1"
@@ -126,13 +125,9 @@ class Band:
             CheckpointError: if a file is missing or the folder holds no band.
         """
         where = Path(folder) / JSON_FILE
-        data = read_json(where)
-        if not isinstance(data, dict) or data.get("format") != FORMAT or type(data.get("complete")) is not bool:
-            raise CheckpointError(
-                str(where), expected=f"a band, format {FORMAT}", found="something else", remedy="pass a saved band"
-            )
-        saddles = numbers(data.get("saddles"), f"{where}: saddles")
-        return cls(Curve.load(folder), CurveProfile.load(Path(folder) / PROFILE_FILE), saddles, data["complete"])
+        with record(read_json(where), where, "a band", FORMAT) as data:
+            saddles, complete = numbers(data["saddles"], f"{where}: saddles"), typed(data, "complete", bool)
+        return cls(Curve.load(folder), CurveProfile.load(Path(folder) / PROFILE_FILE), saddles, complete)
 
 
 def redistribute(points: Tensor, shares: Tensor | None = None) -> Tensor:

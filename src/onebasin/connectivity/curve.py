@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source, load_params, save_checkpoint
-from onebasin.connectivity.path import numbers
 from onebasin.connectivity.span import Span
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Params
 from onebasin.files import write_error
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import numbers, read_json, record, typed, write_json
 from onebasin.merging.rule import Shares
 from onebasin.merging.stack import Stack, combine
 from onebasin.symmetry import Matching
@@ -169,24 +168,14 @@ class Curve:
         """
         folder = Path(folder)
         where = str(folder / JSON_FILE)
-        data = read_json(where)
-        if not (
-            isinstance(data, dict)
-            and data.get("format") == FORMAT
-            and data.get("kind") in BASES
-            and type(data.get("controls")) is int
-            and type(data.get("complete")) is bool
-            and isinstance(data.get("parameters"), list)
-        ):
-            raise CheckpointError(
-                where, expected=f"a curve, format {FORMAT}", found="something else", remedy="pass what Curve.save wrote"
-            )
-        controls = tuple(
-            dict(load_params(folder / f"control_{place}.safetensors")) for place in range(data["controls"])
-        )
+        with record(read_json(where), where, "a curve", FORMAT) as data:
+            kind, count, complete = data["kind"], typed(data, "controls", int), typed(data, "complete", bool)
+            if kind not in BASES:
+                raise ValueError(f"kind: {kind!r}")
+            parameters, losses = tuple(typed(data, "parameters", list)), numbers(data["losses"], f"{where}: losses")
+        controls = tuple(dict(load_params(folder / f"control_{place}.safetensors")) for place in range(count))
         matching = Matching.load(folder / MATCHING_FILE) if (folder / MATCHING_FILE).exists() else None
-        losses = numbers(data.get("losses"), f"{where}: losses")
-        return cls(data["kind"], controls, tuple(data["parameters"]), losses, data["complete"], matching)
+        return cls(kind, controls, parameters, losses, complete, matching)
 
 
 def weighted(networks: Sequence[Params], weights: Sequence[float]) -> dict[str, Tensor]:

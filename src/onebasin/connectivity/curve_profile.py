@@ -13,11 +13,11 @@ from torch import nn
 from onebasin.connectivity.curve import Curve
 from onebasin.connectivity.measure import Measured, measure
 from onebasin.connectivity.path import FORMAT as PATH_FORMAT
-from onebasin.connectivity.path import PathProfile, numbers, profile_of
+from onebasin.connectivity.path import PathProfile, profile_of
 from onebasin.connectivity.span import Span
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import numbers, read_json, record, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-curve-profile/1"
@@ -116,26 +116,12 @@ class CurveProfile:
         Raises:
             CheckpointError: if the file cannot be read or is not the profile of a curve.
         """
-        data = read_json(path)
-        if (
-            not isinstance(data, dict)
-            or data.get("format") != FORMAT
-            or not all(name in data for name in ("t", "arc"))
-            or type(data.get("chord")) not in (int, float)
-        ):
-            raise CheckpointError(
-                str(path),
-                expected=f"the profile of a curve, format {FORMAT}",
-                found="something else",
-                remedy="pass a file that CurveProfile.save wrote",
-            )
-        figures = PathProfile.from_json(data | {"format": PATH_FORMAT, "lams": data["t"]}, str(path))
-        arc = numbers(data["arc"], f"{path}: arc")
-        if len(arc) != len(figures.lams):
-            raise CheckpointError(
-                f"{path}: arc", expected=f"{len(figures.lams)} numbers", found=str(len(arc)), remedy="correct the file"
-            )
-        return cls(figures, arc, float(data["chord"]))
+        with record(read_json(path), path, "the profile of a curve", FORMAT) as data:
+            figures = PathProfile.from_json(data | {"format": PATH_FORMAT, "lams": data["t"]}, str(path))
+            arc = numbers(data["arc"], f"{path}: arc")
+            if len(arc) != len(figures.lams):
+                raise ValueError(f"arc: {len(figures.lams)} numbers are needed")
+            return cls(figures, arc, float(data["chord"]))
 
 
 def profile_curve(

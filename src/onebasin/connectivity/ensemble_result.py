@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from onebasin.connectivity.comparison import Comparison
-from onebasin.errors import CheckpointError
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import read_json, record, write_json
 
 FORMAT = "onebasin-ensembles/1"
 _MOST = 0.5
@@ -123,10 +122,7 @@ class EnsembleTable:
         Raises:
             CheckpointError: if the file cannot be read or is none of these.
         """
-        data = read_json(path)
-        try:
-            if not isinstance(data, dict) or data["format"] != FORMAT:
-                raise KeyError
+        with record(read_json(path), path, "a table of ensembles", FORMAT) as data:
             rows = [
                 {**row, "equivalent": math.inf if row["equivalent"] is None else row["equivalent"]}
                 for row in data["rows"]
@@ -139,10 +135,3 @@ class EnsembleTable:
                 data["count"],
                 data["batchnorm"],
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(
-                str(path),
-                expected=f"a table of ensembles, format {FORMAT}",
-                found="something else",
-                remedy="pass a file that EnsembleTable.save wrote",
-            ) from error

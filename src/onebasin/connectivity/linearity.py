@@ -10,7 +10,7 @@ cross-task linearity (CTL; Zhou et al., ICML 2024) where they were fine-tuned fr
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from onebasin.checkpoint import Source
 from onebasin.connectivity.features import as_rows, distances_of_lengths, reading, states_of
 from onebasin.connectivity.span import Span
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import numbers, read_json, record, typed, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-features/1"
@@ -100,47 +100,25 @@ class FeatureLinearity:
         Raises:
             CheckpointError: if it is something else.
         """
-        if not isinstance(data, dict) or data.get("format") != FORMAT or not _is_table(data):
-            raise CheckpointError(
-                where,
-                expected=f"layers with a number each in every column, format {FORMAT}",
-                found="something else",
-                remedy="pass a file that FeatureLinearity.save wrote",
+        with record(data, where, "layers with a number each in every column", FORMAT) as held:
+            columns = [numbers(held[name], f"{where}: {name}") for name in COLUMNS]
+            layers = tuple(map(str, typed(held, "layers", list)))
+            if any(len(row) != len(layers) for row in columns):
+                raise ValueError("columns of different lengths")
+            defect, spread, coefficient, relative, baseline, baseline_spread = columns
+            return cls(
+                layers,
+                tuple(map(float, held["weights"])),
+                defect,
+                spread,
+                coefficient,
+                relative,
+                baseline,
+                baseline_spread,
+                typed(held, "samples", int),
+                typed(held, "batchnorm", str),
+                typed(held, "complete", bool),
             )
-        defect, spread, coefficient, relative, baseline, baseline_spread = (
-            tuple(math.nan if value is None else float(value) for value in data[name]) for name in COLUMNS
-        )
-        return cls(
-            tuple(data["layers"]),
-            tuple(map(float, data["weights"])),
-            defect,
-            spread,
-            coefficient,
-            relative,
-            baseline,
-            baseline_spread,
-            data["samples"],
-            data["batchnorm"],
-            data["complete"],
-        )
-
-
-def _is_table(data: Mapping[str, object]) -> bool:
-    """Whether the JSON form has all columns, of numbers, equally long."""
-    layers, weights = data.get("layers"), data.get("weights")
-    if (
-        not isinstance(layers, list)
-        or not isinstance(weights, list)
-        or not {"samples", "batchnorm", "complete"} <= {*data}
-    ):
-        return False
-    rows = [data.get(name) for name in COLUMNS]
-    return all(
-        isinstance(row, list)
-        and len(row) == len(layers)
-        and all(value is None or type(value) in (int, float) for value in row)
-        for row in rows
-    ) and all(type(weight) in (int, float) for weight in weights)
 
 
 def feature_linearity(

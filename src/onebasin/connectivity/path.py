@@ -15,9 +15,9 @@ from torch import nn
 from onebasin.checkpoint import Source
 from onebasin.connectivity.measure import Measured, measure
 from onebasin.connectivity.span import Span
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import numbers, read_json, record, typed, write_json
 from onebasin.progress import Progress, Report, silent
 
 Values = NDArray[np.float64]
@@ -151,49 +151,17 @@ class PathProfile:
         Raises:
             CheckpointError: if it is not a path profile.
         """
-        if not isinstance(data, dict) or data.get("format") != FORMAT or not all(name in data for name in FIELDS):
-            raise CheckpointError(
-                path,
-                expected=f"a path profile, format {FORMAT}",
-                found="something else",
-                remedy="pass a file that PathProfile.save wrote",
+        with record(data, path, "a path profile", FORMAT) as held:
+            lams, loss, error = (numbers(held[name], f"{path}: {name}") for name in ("lams", "loss", "error"))
+            if len(loss) != len(lams) or (error and len(error) != len(lams)):
+                raise ValueError(f"loss and error: {len(lams)} numbers are needed")
+            others, intervals = (
+                {key: numbers(row, f"{path}: {name}: {key}") for key, row in typed(held, name, dict).items()}
+                for name in ("others", "intervals")
             )
-        lams, loss, error = (numbers(data[name], f"{path}: {name}") for name in ("lams", "loss", "error"))
-        for name, row in (("loss", loss), ("error", error or lams)):
-            if len(row) != len(lams):
-                raise CheckpointError(
-                    f"{path}: {name}", expected=f"{len(lams)} numbers", found=str(len(row)), remedy="correct the file"
-                )
-        for name, kind in (("count", int), ("batchnorm", str), ("complete", bool)):
-            if type(data[name]) is not kind:
-                raise CheckpointError(
-                    f"{path}: {name}", expected=kind.__name__, found=repr(data[name]), remedy="correct the file"
-                )
-        for name in ("others", "intervals"):
-            if not isinstance(data[name], dict):
-                raise CheckpointError(
-                    f"{path}: {name}",
-                    expected="names and numbers",
-                    found=repr(data[name])[:60],
-                    remedy="correct the file",
-                )
-        others, intervals = (
-            {key: numbers(row, f"{path}: {name}: {key}") for key, row in data[name].items()}
-            for name in ("others", "intervals")
-        )
-        pairs = {name: (low, high) for name, (low, high) in intervals.items()}
-        return cls(lams, loss, error, data["count"], data["batchnorm"], data["complete"], others, pairs)
-
-
-def numbers(values: object, where: str) -> tuple[float, ...]:
-    """A list of numbers out of a file; null stands for one that is not finite.
-
-    Raises:
-        CheckpointError: if it is none.
-    """
-    if not isinstance(values, list) or not all(v is None or type(v) in (int, float) for v in values):
-        raise CheckpointError(where, expected="a list of numbers", found=repr(values)[:60], remedy="correct the file")
-    return tuple(math.nan if value is None else float(value) for value in values)
+            pairs = {name: (low, high) for name, (low, high) in intervals.items()}
+            count, statistics = typed(held, "count", int), typed(held, "batchnorm", str)
+            return cls(lams, loss, error, count, statistics, typed(held, "complete", bool), others, pairs)
 
 
 def profile_path(

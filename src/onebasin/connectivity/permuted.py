@@ -122,6 +122,7 @@ def permuted_simplex(
     evaluate: Evaluate,
     validation: Batches | None = None,
     batchnorm: str = "reestimate",
+    calibration_samples: int | None = None,
     starts: Sequence[str | Sequence[Matching]] = STARTS,
     epochs: int = 5,
     rate: float | None = None,
@@ -141,6 +142,7 @@ def permuted_simplex(
         evaluate: `evaluate(model, batch)` returns sums over the batch: `loss` and `count`.
         validation: the data to measure barriers on; None takes `batches`.
         batchnorm: what becomes of statistics there; see `Evaluation`.
+        calibration_samples: of `batches`, at least so many, to estimate statistics from; None takes all.
         starts: names of `STARTS`, or matchings of your own, one for every network, in any common coordinates.
         epochs: passes over `batches`; 0 only chooses among the starts.
         rate: how far a step goes; see `onebasin.matching.learn_matching`.
@@ -158,21 +160,18 @@ def permuted_simplex(
         OptionError: if an option is unknown or out of range, there are no batches, or the loss cannot be learned from.
         MismatchError: if a network does not fit.
     """
-    begun = time.perf_counter()
     _check(len(models), starts, epochs)
     data = repeatable(batches, "batches")
-    judged = data if validation is None else validation
-    evaluation = Evaluation(evaluate, judged, batchnorm=batchnorm, calibration=data)
-    networks = Networks(model, models, [f"model {k + 1}" for k in range(len(models))], symmetry, evaluate)
-    networks.check()
-    points = partial(simplex_barrier, samples=samples, ascents=ascents, steps=steps, seed=seed)
-    judge = _Judge(models, partial(points, model, evaluation=evaluation))
+    held = Evaluation(evaluate, data if validation is None else validation, None, batchnorm, data, calibration_samples)
+    networks = _networks(model, models, symmetry, evaluate)
+    search = partial(simplex_barrier, samples=samples, ascents=ascents, steps=steps, seed=seed)
+    judge = _Judge(models, partial(search, model, evaluation=held))
     status = _begin(judge, starts, symmetry, seed, progress)
-    start, seconds = judge.best, time.perf_counter() - begun
+    start, seconds = judge.best, time.perf_counter() - judge.begun
     if status is not Status.INTERRUPTED and epochs and start.profile.barrier > 0:
         plan = Plan(data, judge.learned, judge.draw, "learned", epochs, rate, seed, progress)
         status = learn(networks, start.matchings[1:], plan)[0].status
-    return judge.result(start, status, seed, {"starts": seconds, "total": time.perf_counter() - begun})
+    return judge.result(start, status, seed, {"starts": seconds, "total": time.perf_counter() - judge.begun})
 
 
 def to_reference(models: Sequence[Source], symmetry: Symmetry, seed: int = 0) -> tuple[Matching, ...]:
@@ -182,6 +181,13 @@ def to_reference(models: Sequence[Source], symmetry: Symmetry, seed: int = 0) ->
         MismatchError: if one does not fit the symmetry or the first.
     """
     return (symmetry.identity(), *(match(models[0], other, symmetry, seed=seed) for other in models[1:]))
+
+
+def _networks(model: nn.Module, models: Sequence[Source], symmetry: Symmetry, evaluate: Evaluate) -> Networks:
+    """The networks, after it was found that all fit."""
+    networks = Networks(model, models, [f"model {k + 1}" for k in range(len(models))], symmetry, evaluate)
+    networks.check()
+    return networks
 
 
 def _check(count: int, starts: Sequence[str | Sequence[Matching]], epochs: int) -> None:
@@ -243,7 +249,7 @@ class _Judge:
     """Measures barriers, remembers the best matchings, and draws points where the last simplex is bad."""
 
     def __init__(self, models: Sequence[Source], search: Callable[[Sequence[Source]], SimplexProfile]) -> None:
-        self.models, self.search = models, search
+        self.models, self.search, self.begun = models, search, time.perf_counter()
         self.rows: list[_Row] = []
 
     @property

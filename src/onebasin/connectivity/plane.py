@@ -1,11 +1,11 @@
 """Planes through networks, along random directions and along trajectories; loss and error on a grid of one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from onebasin.checkpoint import Source
 from onebasin.connectivity.measure import measure
 from onebasin.connectivity.span import Span
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import read_json, record, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-plane/1"
@@ -304,21 +304,11 @@ class PlaneGrid:
         Raises:
             CheckpointError: if the file cannot be read or is not a grid.
         """
-        data = read_json(path)
-        try:
+        with record(read_json(path), path, "a grid of a plane", FORMAT) as data:
             return cls._of(data)
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise CheckpointError(
-                str(path),
-                expected=f"a grid of a plane, format {FORMAT}",
-                found=f"something else ({error})",
-                remedy="pass a file that PlaneGrid.save wrote",
-            ) from error
 
     @classmethod
-    def _of(cls, data: object) -> Self:
-        if not isinstance(data, dict) or data["format"] != FORMAT:
-            raise ValueError("format")
+    def _of(cls, data: Mapping[str, Any]) -> Self:
         found = cls(**{field.name: data[field.name] for field in fields(cls)})
         loss, error = (tuple(_numbers(row) for row in data[name]) for name in ("loss", "error"))
         if any(len(row) != len(found.xs) for row in (*loss, *error)):

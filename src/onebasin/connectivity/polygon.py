@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from onebasin.connectivity.measure import measure
 from onebasin.connectivity.span import Span
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import read_json, record, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-polygon/1"
@@ -138,21 +138,11 @@ class PolygonGrid:
         Raises:
             CheckpointError: if the file cannot be read or is not such a grid.
         """
-        data = read_json(path)
-        try:
-            if not isinstance(data, dict) or data["format"] != FORMAT:
-                raise ValueError("format")
+        with record(read_json(path), path, "a map of averages", FORMAT) as data:
             held = {field.name: data[field.name] for field in fields(cls)}
             tables = {name: tuple(nan if v is None else v for v in held[name]) for name in ("loss", "error")}
             weights = tuple(tuple(row) for row in held["weights"])
             return cls(**held | tables | {"names": tuple(held["names"]), "weights": weights})
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                str(path),
-                expected=f"a map of averages, format {FORMAT}",
-                found=f"something else ({error})",
-                remedy="pass a file that PolygonGrid.save wrote",
-            ) from error
 
 
 def measure_polygon(

@@ -10,9 +10,9 @@ from typing import Self
 
 import numpy as np
 
-from onebasin.connectivity.path import Values, numbers
-from onebasin.errors import CheckpointError, OptionError
-from onebasin.json_file import read_json, write_json
+from onebasin.connectivity.path import Values
+from onebasin.errors import OptionError
+from onebasin.json_file import numbers, read_json, record, typed, write_json
 
 FORMAT = "onebasin-simplex/1"
 KINDS = ("vertex", "edge", "face", "sample", "ascent")
@@ -205,54 +205,25 @@ class SimplexProfile:
         Raises:
             CheckpointError: if it is not a simplex profile.
         """
-        wanted = {name: kind for name, kind in _FIELDS.items() if name != "format"}
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise CheckpointError(
-                where,
-                expected=f"a simplex profile, format {FORMAT}",
-                found="something else",
-                remedy="pass a file that SimplexProfile.save wrote",
+        with record(data, where, "a simplex profile", FORMAT) as held:
+            labels = tuple(str(label) for label in typed(held, "vertices", list))
+            rows = [numbers(row, f"{where}: weights") for row in held["weights"]]
+            loss, error = (numbers(held[name], f"{where}: {name}") for name in ("loss", "error"))
+            lengths = {len(rows), len(loss), len(held["kinds"]), *([len(error)] if error else [])}
+            if len(lengths) > 1 or any(len(row) != len(labels) for row in rows):
+                raise ValueError("one row of weights, kind, loss and error a point is needed")
+            return cls(
+                labels,
+                np.array(rows, dtype=np.float64).reshape(len(rows), len(labels)),
+                tuple(map(str, held["kinds"])),
+                loss,
+                error,
+                typed(held, "count", int),
+                typed(held, "batchnorm", str),
+                float(typed(held, "tau", int, float)),
+                typed(held, "complete", bool),
+                {name: numbers(row, f"{where}: others: {name}") for name, row in held["others"].items()},
             )
-        for name, kind in wanted.items():
-            if not isinstance(data.get(name), kind):
-                raise _wrong(f"{where}: {name}", "a field of a simplex profile", data.get(name))
-        labels = tuple(str(label) for label in data["vertices"])
-        rows = [numbers(row, f"{where}: weights") for row in data["weights"]]
-        loss, error = (numbers(data[name], f"{where}: {name}") for name in ("loss", "error"))
-        lengths = {len(rows), len(loss), len(data["kinds"]), *([len(error)] if error else [])}
-        if len(lengths) > 1 or any(len(row) != len(labels) for row in rows):
-            raise _wrong(f"{where}: weights", "one row of weights, kind, loss and error a point", data["weights"])
-        others = {name: numbers(row, f"{where}: others: {name}") for name, row in data["others"].items()}
-        return cls(
-            labels,
-            np.array(rows, dtype=np.float64).reshape(len(rows), len(labels)),
-            tuple(map(str, data["kinds"])),
-            loss,
-            error,
-            data["count"],
-            data["batchnorm"],
-            float(data["tau"]),
-            data["complete"],
-            others,
-        )
-
-
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "vertices": list,
-    "weights": list,
-    "kinds": list,
-    "loss": list,
-    "error": list,
-    "count": int,
-    "batchnorm": str,
-    "tau": (int, float),
-    "complete": bool,
-    "others": dict,
-}
-
-
-def _wrong(where: str, expected: str, found: object) -> CheckpointError:
-    return CheckpointError(where, expected=expected, found=repr(found)[:60], remedy="correct the file")
 
 
 def binomial_bound(bad: int, total: int, level: float = 0.95) -> float:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from onebasin.checkpoint import Source
 from onebasin.errors import OptionError
-from onebasin.evaluation import Params, Runner, fitting
+from onebasin.evaluation import Params, Runner, fitting, is_counter
 from onebasin.merging.rule import Shares
 from onebasin.merging.stack import Stack, combine
 
@@ -55,7 +55,7 @@ class Span:
         for name, own in self.runner.own.items():
             if name in params:
                 held[name] = params[name].detach().to(own.device)
-            elif name.endswith("num_batches_tracked"):
+            elif is_counter(name):
                 held[name] = own.clone()
         return held
 

@@ -10,9 +10,9 @@ from typing import Self
 from torch import Tensor, nn
 
 from onebasin.connectivity.path import PathProfile, profile_path
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import read_json, record, typed, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-spawning/1"
@@ -35,11 +35,13 @@ class Spawning:
         epochs: of training in all.
         profiles: the line between the two children, by the epochs that their parent had been trained for, ascending.
         threshold: of the error barrier (0 to 1).
+        complete: False where it was interrupted; only the pairs measured by then are there.
     """
 
     epochs: int
     profiles: Mapping[int, PathProfile]
     threshold: float = THRESHOLD
+    complete: bool = True
 
     def barriers(self, what: str = "error") -> dict[int, float]:
         """The barrier above the mean of the children (Frankle et al. 2020), by the epoch at which they parted.
@@ -66,6 +68,7 @@ class Spawning:
             "format": FORMAT,
             "epochs": self.epochs,
             "threshold": self.threshold,
+            "complete": self.complete,
             "onset": self.onset if self.counted else None,
             "profiles": profiles,
         }
@@ -81,16 +84,12 @@ class Spawning:
         Raises:
             CheckpointError: if the file cannot be read or is none of these.
         """
-        data = read_json(path)
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise CheckpointError(
-                str(path), expected=f"children and lines, format {FORMAT}", found="something else", remedy="remove it"
-            )
-        profiles = {
-            int(after): PathProfile.from_json(profile, f"{path}: profiles: {after}")
-            for after, profile in data["profiles"].items()
-        }
-        return cls(data["epochs"], profiles, data["threshold"])
+        with record(read_json(path), path, "children and lines", FORMAT) as data:
+            profiles = {
+                int(after): PathProfile.from_json(profile, f"{path}: profiles: {after}")
+                for after, profile in data["profiles"].items()
+            }
+            return cls(typed(data, "epochs", int), profiles, float(data["threshold"]), typed(data, "complete", bool))
 
 
 def spawn(
@@ -165,8 +164,8 @@ def spawning_onset(
             profiles[after] = profile
             progress(Progress("spawning", len(profiles), len(afters), f"epoch {after}"))
     except KeyboardInterrupt:
-        return Spawning(epochs, profiles, threshold)
-    return Spawning(epochs, profiles, threshold)
+        pass  # what was measured is worth returning
+    return Spawning(epochs, profiles, threshold, complete=len(profiles) == len(afters))
 
 
 def _check(afters: Sequence[int], epochs: int) -> None:

@@ -25,12 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source, load_params, save_checkpoint
+from onebasin.connectivity.features import states_of
 from onebasin.connectivity.simplex import check_vertices, log_volume
 from onebasin.connectivity.span import Span
 from onebasin.connectivity.training import Fit, Schedule, fit_vertices
-from onebasin.errors import CheckpointError, OptionError
-from onebasin.evaluation import Batches, Evaluate, Params
-from onebasin.json_file import read_json, write_json
+from onebasin.errors import OptionError
+from onebasin.evaluation import Batches, Evaluate, Evaluation, Params
+from onebasin.json_file import read_json, record, typed, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-complex/1"
@@ -84,6 +85,18 @@ class Complex:
         shares = self._shares(model)
         return [_point(self, shares, generator) for _ in range(count)]
 
+    def members(self, model: nn.Module, count: int, evaluation: Evaluation, seed: int = 0) -> list[dict[str, Tensor]]:
+        """Networks of an ESPRO ensemble (Benton et al. 2021): the points of `sample`, ready to run.
+
+        Args:
+            model: of the architecture; left as it is.
+            count: how many.
+            evaluation: what becomes of BatchNorm's statistics: they should be re-estimated.
+            seed: of the points.
+        """
+        points = self.sample(model, count, np.random.default_rng(seed))
+        return states_of(self.span(model), points, evaluation)
+
     def _shares(self, model: nn.Module) -> list[float]:
         most = max(map(len, self.simplexes))
         volumes = np.array(self.log_volumes(model))
@@ -120,16 +133,12 @@ class Complex:
             CheckpointError: if a file is missing or is not what `save` wrote.
         """
         path = Path(folder) / FILE
-        data = read_json(path)
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise CheckpointError(
-                str(path), expected=f"a complex, format {FORMAT}", found="something else", remedy="pass its folder"
-            )
-        files = [Path(folder) / f"vertex-{number + 1}.safetensors" for number in range(data["vertices"])]
-        vertices = tuple(dict(load_params(str(file))) for file in files)
-        simplexes = tuple(tuple(map(int, simplex)) for simplex in data["simplexes"])
-        losses = tuple(tuple(map(float, row)) for row in data["losses"])
-        return cls(vertices, simplexes, tuple(map(int, data["trained"])), losses, bool(data["complete"]))
+        with record(read_json(path), path, "a complex", FORMAT) as data:
+            files = [Path(folder) / f"vertex-{number + 1}.safetensors" for number in range(data["vertices"])]
+            simplexes = tuple(tuple(map(int, simplex)) for simplex in data["simplexes"])
+            losses = tuple(tuple(map(float, row)) for row in data["losses"])
+            trained, complete = tuple(map(int, data["trained"])), typed(data, "complete", bool)
+        return cls(tuple(dict(load_params(str(file))) for file in files), simplexes, trained, losses, complete)
 
 
 def _point(found: Complex, shares: Sequence[float], generator: np.random.Generator) -> list[float]:

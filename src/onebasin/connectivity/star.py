@@ -10,13 +10,13 @@ from torch import nn
 
 from onebasin.checkpoint import Source, load_params, save_checkpoint
 from onebasin.connectivity.curve import weighted, whole
-from onebasin.connectivity.path import PathProfile, numbers, profile_path
+from onebasin.connectivity.path import PathProfile, profile_path
 from onebasin.connectivity.span import Span
 from onebasin.connectivity.training import Schedule, fit_vertices
-from onebasin.errors import CheckpointError, OptionError
+from onebasin.errors import OptionError
 from onebasin.evaluation import Batches, Evaluate, Evaluation, Params
 from onebasin.files import write_error
-from onebasin.json_file import read_json, write_json
+from onebasin.json_file import numbers, read_json, record, typed, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT, PROFILE_FORMAT = "onebasin-star/1", "onebasin-star-profile/1"
@@ -62,13 +62,9 @@ class Star:
             CheckpointError: if a file is missing or the folder holds no star.
         """
         where = Path(folder) / JSON_FILE
-        data = read_json(where)
-        if not isinstance(data, dict) or data.get("format") != FORMAT or type(data.get("complete")) is not bool:
-            raise CheckpointError(
-                str(where), expected=f"a star, format {FORMAT}", found="something else", remedy="pass a saved star"
-            )
-        losses = numbers(data.get("losses"), f"{where}: losses")
-        return cls(dict(load_params(Path(folder) / CENTRE_FILE)), losses, data["complete"])
+        with record(read_json(where), where, "a star", FORMAT) as data:
+            losses, complete = numbers(data["losses"], f"{where}: losses"), typed(data, "complete", bool)
+        return cls(dict(load_params(Path(folder) / CENTRE_FILE)), losses, complete)
 
 
 @dataclass(frozen=True)
@@ -110,19 +106,8 @@ class StarProfile:
         Raises:
             CheckpointError: if the file cannot be read or is not the profile of a star.
         """
-        data = read_json(path)
-        if (
-            not isinstance(data, dict)
-            or data.get("format") != PROFILE_FORMAT
-            or not isinstance(data.get("spokes"), dict)
-        ):
-            raise CheckpointError(
-                str(path),
-                expected=f"the profile of a star, format {PROFILE_FORMAT}",
-                found="something else",
-                remedy="pass a file that StarProfile.save wrote",
-            )
-        return cls({name: PathProfile.from_json(row, f"{path}: {name}") for name, row in data["spokes"].items()})
+        with record(read_json(path), path, "the profile of a star", PROFILE_FORMAT) as data:
+            return cls({name: PathProfile.from_json(row, f"{path}: {name}") for name, row in data["spokes"].items()})
 
 
 def fit_star(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from onebasin.errors import CheckpointError, OptionError
-from onebasin.json_file import read_json, write_json
+from onebasin.errors import OptionError
+from onebasin.json_file import read_json, record, typed, write_json
 from onebasin.progress import Progress, Report, silent
 
 FORMAT = "onebasin-tree/1"
@@ -74,23 +74,10 @@ class Tree:
             CheckpointError: if the file cannot be read or is no tree.
         """
         data = read_json(path)
-        rows = ("edges", "saddles")
-        if (
-            not isinstance(data, dict)
-            or data.get("format") != FORMAT
-            or not all(isinstance(data.get(name), list) for name in (*rows, "names"))
-            or not all(_is_edge(row) for name in rows for row in data[name])
-        ):
-            raise CheckpointError(
-                str(path), expected=f"a tree, format {FORMAT}", found="something else", remedy="pass a saved tree"
-            )
-        edges = tuple((a, b, float(height)) for a, b, height in data["edges"])
-        saddles = {(a, b): float(height) for a, b, height in data["saddles"]}
-        return cls(tuple(data["names"]), edges, saddles, data.get("complete") is True)
-
-
-def _is_edge(row: object) -> bool:
-    return isinstance(row, list) and [type(item) for item in row[:2]] == [str, str] and type(row[-1]) in (int, float)
+        with record(data, path, "a tree", FORMAT) as held:
+            edges = tuple((str(a), str(b), float(height)) for a, b, height in typed(held, "edges", list))
+            saddles = {(str(a), str(b)): float(height) for a, b, height in typed(held, "saddles", list)}
+            return cls(tuple(typed(held, "names", list)), edges, saddles, typed(held, "complete", bool))
 
 
 def component(name: str, edges: Iterable[Edge]) -> set[str]:

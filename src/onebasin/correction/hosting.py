@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from onebasin.checkpoint import Source, load_params, tied_names
 from onebasin.correction.trace import Run, watch
-from onebasin.errors import MismatchError, OptionError
-from onebasin.evaluation import Evaluate
+from onebasin.errors import OptionError
+from onebasin.evaluation import Evaluate, check_shapes
 
 Params = Mapping[str, Tensor]
 
@@ -70,20 +70,13 @@ class Networks:
 
 def _complete(model: nn.Module, source: Source, label: str) -> Params:
     """The tensors of a network under the names of the model; counters that are missing are the model's."""
-    params = load_params(source)
+    params, state = load_params(source), model.state_dict()
+    check_shapes(state, params, label)
     taken: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        if name not in params and name.endswith("num_batches_tracked"):
+    for name, tensor in state.items():
+        if name not in params:
             taken[name] = tensor.clone()
             continue
-        found = tuple(params[name].shape) if name in params else None
-        if found != tuple(tensor.shape):
-            raise MismatchError(
-                f"{label}: {name}",
-                expected=f"shape {tuple(tensor.shape)}, as in the model",
-                found="no such tensor" if found is None else f"shape {found}",
-                remedy="pass networks of the model's architecture",
-            )
         # What shares the model's memory would change when another network is written there.
         value = params[name].detach()
         own = tensor.numel() and value.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from onebasin.errors import MismatchError, OptionError
+from onebasin.errors import OptionError
+from onebasin.evaluation import check_shapes
 from onebasin.merging.networks import Trial
 
 
@@ -23,18 +24,12 @@ def load_into(trial: Trial, params: Mapping[str, Tensor], label: str) -> nn.Modu
     with torch.random.fork_rng(devices=[]):  # whatever a model draws beside its tensors is the same every time
         torch.default_generator.manual_seed(0)
         model = trial.build_model()
+    state = model.state_dict()
+    check_shapes(state, params, label)
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            found = tuple(params[name].shape) if name in params else None
-            if found == tuple(tensor.shape):
+        for name, tensor in state.items():
+            if name in params:
                 tensor.copy_(params[name])
-            elif found is not None or not name.endswith("num_batches_tracked"):  # absent before torch 0.4.1
-                raise MismatchError(
-                    f"{label}: {name}",
-                    expected=f"shape {tuple(tensor.shape)}, as in the model of task {trial.name}",
-                    found="no such tensor" if found is None else f"shape {found}",
-                    remedy="pass a checkpoint of the task's architecture",
-                )
     return model.eval()
 
 

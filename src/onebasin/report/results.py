@@ -10,29 +10,39 @@ Where the published side has other data or sizes than ours, the columns cannot b
 papers' settings on a GPU.
 
 ```text
-onebasin reproduce --all --data-root DIR --out reproduce/results --page docs/results.md
+onebasin reproduce --all --jobs 2 --data-root DIR --out reproduce/results --page docs/results.md
 ```
 """
 
 
-def results_page(titles: Mapping[str, tuple[str, str]], found: Mapping[str, Any], mode: str) -> str:
+def results_page(titles: Mapping[str, tuple[str, str]], found: Mapping[str, Mapping[str, Any]], folder: str) -> str:
     """The page.
 
     Args:
         titles: for every claim its title and source.
-        found: results by claim, as their scripts wrote them; claims that were not run are marked.
-        mode: `quick` or `full`.
+        found: results by mode, `quick` and `full`, and claim, as their scripts wrote them; what was not run is marked.
+        folder: of the results, relative to the page, for the pictures.
     """
-    parts = [HEAD]
+    parts = [HEAD, "\n".join(took(mode, results, len(titles)) for mode, results in found.items())]
     for name, (title, source) in titles.items():
         parts.append(f"## {title}\n\n{source}. `reproduce/{name}.py`")
-        if name not in found:
-            parts.append(f"Not run (`--{mode}`).")
-            continue
-        result = found[name]
-        settings = result["claim"]["quick" if result["mode"] == "quick" else "settings"]
-        parts += [f"Settings: {settings}. {result['machine']}.", table(result["rows"]), result["reading"]]
+        for mode, results in found.items():
+            if name not in results:
+                parts.append(f"`--{mode}`: not run.")
+                continue
+            result = results[name]
+            settings = result["claim"]["quick" if mode == "quick" else "settings"]
+            about = f"`--{mode}`: {settings}. {result['minutes']:g} minutes on {result['machine']}."
+            picture = f"![{title}]({folder}/{mode}/{name}.svg)"
+            parts += [about, table(result["rows"]), result["reading"], picture]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def took(mode: str, results: Mapping[str, Any], count: int) -> str:
+    """How many claims were run, and for how long."""
+    # Networks that claims share are counted by each of them.
+    minutes = sum(result["minutes"] for result in results.values())
+    return f"- `--{mode}`: {len(results)} of {count} claims run" + (f", {minutes:.0f} minutes." if results else ".")
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:

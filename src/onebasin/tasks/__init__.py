@@ -26,7 +26,7 @@ BUILT_IN = tuple(IMAGE_SETS)
 """Names of the built-in tasks."""
 
 
-def load_task(spec: str, *, data_root: Path | None = None) -> Task:
+def load_task(spec: str, *, data_root: str | Path | None = None) -> Task:
     """Load a task by name, from a Python file or from a module.
 
     Args:
@@ -41,4 +41,5 @@ def load_task(spec: str, *, data_root: Path | None = None) -> Task:
         TaskError: nothing of that name, or the file does not follow the protocol of `onebasin.tasks.user`.
         Exception: whatever a user's file itself raises, with a note that names the file.
     """
-    return ImageTask(spec, data_root) if spec in IMAGE_SETS else load_user_task(spec, data_root)
+    root = None if data_root is None else Path(data_root)
+    return ImageTask(spec, root) if spec in IMAGE_SETS else load_user_task(spec, root)
