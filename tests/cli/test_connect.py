@@ -51,7 +51,8 @@ def test_answer_is_shown_and_written(files: Files, trio: Trio, run: Run, tmp_pat
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
     assert "Error barriers in points" in result.stdout
-    assert "parent, copy and child: align, then average." in result.stdout
+    assert "parent, copy and child: align, then average; the average of all 3 is as good as they are." in result.stdout
+    assert "Averages of whole groups" in result.stdout
     command = f"onebasin merge {trio.parent} {trio.copy} {trio.child} --task {files.task} --out merged.safetensors"
     assert f"go on    {command}\n" in result.stdout
     names = [

@@ -20,8 +20,8 @@ from onebasin.connectivity import (
     preflight,
     random_plane,
 )
-from onebasin.connectivity.advice import Pair
 from onebasin.connectivity.span import Span
+from onebasin.connectivity.verdict import Pair
 from onebasin.errors import CheckpointError, MismatchError, OptionError
 
 LINE = nn.Linear(1, 1)

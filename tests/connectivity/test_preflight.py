@@ -12,16 +12,9 @@ from torch import Tensor, nn
 import onebasin as ob
 from onebasin import Evaluation, Matching
 from onebasin.connectivity import Preflight, preflight
-from onebasin.connectivity.advice import (
-    ALIGN,
-    AS_THEY_ARE,
-    CORRECT,
-    ENSEMBLE,
-    Line,
-    Pair,
-    output_linearity,
-)
+from onebasin.connectivity.advice import output_linearity
 from onebasin.connectivity.span import Span
+from onebasin.connectivity.verdict import ALIGN, AS_THEY_ARE, CORRECT, ENSEMBLE, Line, Pair
 from onebasin.tasks import classification_logits, classification_sums
 
 State = dict[str, Tensor]
@@ -94,7 +87,10 @@ def test_reordered_copies_are_to_be_aligned() -> None:
         assert abs(pair.aligned_features) < 1e-6 < pair.raw_features
         assert pair.corrected is None
     assert answer.clusters == (("a", "b", "c"),)
-    assert answer.sentence.startswith("a, b and c: align, then average.")
+    assert answer.sentence == "a, b and c: align, then average; the average of all 3 is as good as they are."
+    (average,) = answer.averages
+    assert (average.networks, average.suggestion, average.good) == (("a", "b", "c"), ALIGN, True)
+    assert average.loss == pytest.approx(average.networks_loss, rel=1e-6)
 
 
 def test_copies_with_noise_are_to_be_averaged_as_they_are() -> None:
@@ -121,7 +117,7 @@ def test_children_of_two_parents_fall_in_two_clusters() -> None:
     answer = ask(trained(0), noisy(trained(1), 1), noisy(trained(0), 1), trained(1), noisy(trained(0), 2))
 
     assert answer.clusters == (("a", "c", "e"), ("b", "d"))
-    assert "a, c and e: average as they are. b and d: average as they are." in answer.sentence
+    assert "a, c and e: average as they are; the average of all 3 is as good as they are. b and d: " in answer.sentence
 
 
 def test_finished_pairs_are_not_measured_again(tmp_path: Path) -> None:
@@ -149,7 +145,8 @@ def test_finished_pairs_are_not_measured_again(tmp_path: Path) -> None:
     )
 
     assert not half.complete
-    assert 2 * (len(calls) - first) == first
+    group = 4  # the average of all, and every network
+    assert 2 * (len(calls) - group - first) == first
     assert whole == ask(*networks)
 
 

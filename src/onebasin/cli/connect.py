@@ -17,9 +17,10 @@ from onebasin.cli.searching import find_matchings
 from onebasin.cli.setting import Setting, with_setting
 from onebasin.cli.study import Study
 from onebasin.connectivity import Preflight, preflight
-from onebasin.connectivity.advice import AS_THEY_ARE, CORRECT, ERROR_BARRIER, LOSS_BARRIER, Align, Line, Pair
+from onebasin.connectivity.advice import Align, Gather
+from onebasin.connectivity.verdict import AS_THEY_ARE, CORRECT, ERROR_BARRIER, LOSS_BARRIER, Average, Line, Pair
 from onebasin.report import Picture, Table
-from onebasin.report.table import loss_text
+from onebasin.report.table import loss_text, percent
 from onebasin.report.table import points as in_points
 
 JSON_FILE, PAGE_FILE, PAIRS = "connect.json", "report.html", "pairs"
@@ -73,6 +74,7 @@ def _answer(screen: Screen, study: Study, subject: Subject, search: Search, poin
         names=names,
         points=points,
         align=_searching(screen, subject, search, seed),
+        gather=_gathering(screen, subject, search, seed),
         seed=seed,
         done=_finished(out),
         after_pair=lambda pair: _keep(screen, out, names, pair),
@@ -86,6 +88,18 @@ def _searching(screen: Screen, subject: Subject, search: Search, seed: int) -> A
     def find(a: Network, b: Network) -> Matching:
         found = find_matchings(screen, [Path(str(a)), Path(str(b))], subject, search, seed)[0]
         if found.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        return found
+
+    return find
+
+
+def _gathering(screen: Screen, subject: Subject, search: Search, seed: int) -> Gather:
+    """A search for the matchings of several networks, as `onebasin merge` makes it."""
+
+    def find(networks: Sequence[Network]) -> Sequence[Matching]:
+        found = find_matchings(screen, [Path(str(network)) for network in networks], subject, search, seed)
+        if any(matching.status is Status.INTERRUPTED for matching in found):
             raise KeyboardInterrupt
         return found
 
@@ -144,6 +158,18 @@ def pair_table(answer: Preflight) -> Table:
     return Table(title, columns, tuple(rows), frozenset(columns[2:-1]))
 
 
+def group_table(averages: Sequence[Average]) -> Table:
+    """A row a group of three or more: the average of all against the networks."""
+    rows = []
+    for average in averages:
+        losses = (loss_text(average.networks_loss), loss_text(average.loss))
+        counted = average.error is not None and average.networks_error is not None
+        errors = (percent(average.networks_error or 0), percent(average.error or 0)) if counted else ("", "")
+        rows.append((", ".join(average.networks), *losses, *errors, "yes" if average.good else "no"))
+    columns = ("group", "loss of each", "of the average", "error of each", "of the average's", "good")
+    return Table("Averages of whole groups", columns, tuple(rows), frozenset(columns[1:-1]))
+
+
 def _text(height: float, *, counted: bool) -> str:
     return in_points(height / 100) if counted else loss_text(height)
 
@@ -152,16 +178,17 @@ def _finish(
     screen: Screen, answer: Preflight, commands: Sequence[str], out: Path | None, about: Mapping[str, str]
 ) -> None:
     """Write and show the answer."""
-    table = pair_table(answer)
+    tables = [pair_table(answer), group_table(answer.averages)]
     if out is not None:
         answer.save(out / JSON_FILE)
         screen.wrote(out / JSON_FILE)
         if answer.complete:
-            _draw(screen, answer, table, commands, out, about)
+            _draw(screen, answer, tables, commands, out, about)
     screen.close()
     screen.result(answer.to_json() | {"commands": list(commands) if answer.complete else [], "settings": dict(about)})
     screen.line(about["symmetry"], "green")
-    screen.table(table)
+    for table in tables:
+        screen.table(table)
     if not answer.complete:
         count = len(answer.names)
         screen.refuse(f"interrupted: measured {len(answer.pairs)} of {count * (count - 1) // 2} pairs")
@@ -177,7 +204,12 @@ def _finish(
 
 
 def _draw(
-    screen: Screen, answer: Preflight, table: Table, commands: Sequence[str], out: Path, about: Mapping[str, str]
+    screen: Screen,
+    answer: Preflight,
+    tables: Sequence[Table],
+    commands: Sequence[str],
+    out: Path,
+    about: Mapping[str, str],
 ) -> None:
     counted = all(pair.raw.error_barrier is not None for pair in answer.pairs)
     pictures = {}
@@ -189,7 +221,7 @@ def _draw(
         pictures[name] = Picture("matrix", data, title, note)
     groups = [Table("To average them", ("command",), tuple((command,) for command in commands))] if commands else []
     title = f"{about['task']}: which networks may be averaged?"
-    draw(screen, out, title, pictures, [table, *groups], about, answer.sentence)
+    draw(screen, out, title, pictures, [*filter(lambda table: table.rows, tables), *groups], about, answer.sentence)
 
 
 def _height(line: Line) -> float:

@@ -1,158 +1,46 @@
-"""Before averaging networks: which of them may be averaged, and what it takes.
+"""Before averaging networks: which of them may be averaged, and what it takes."""
 
-Thresholds are conventions. Frankle et al. (2020) call networks linearly connected where the error rises by less than
-two points; an average that is to replace its parents should lose less than that.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Self
+from statistics import fmean
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source
-from onebasin.connectivity.measure import reestimate, state_at
+from onebasin.connectivity.measure import measure, reestimate, state_at
 from onebasin.connectivity.path import profile_path
 from onebasin.connectivity.span import Span
+from onebasin.connectivity.verdict import (
+    AS_THEY_ARE,
+    CORRECT,
+    ENSEMBLE,
+    ERROR_BARRIER,
+    LOSS_BARRIER,
+    PAIR_FORMAT,
+    SUGGESTIONS,
+    Average,
+    Line,
+    Pair,
+)
 from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
-from onebasin.json_file import read_json, record, write_json
-from onebasin.matching import match
+from onebasin.json_file import read_json, record, typed, write_json
+from onebasin.matching import match, match_many
 from onebasin.modes import in_mode
 from onebasin.progress import Progress, Report, silent
 from onebasin.symmetry import Matching, Symmetry
 
 FORMAT = "onebasin-preflight/1"
-PAIR_FORMAT = "onebasin-preflight-pair/1"
-ERROR_BARRIER = 0.01
-"""The largest error barrier of networks that may be averaged: one point."""
-LOSS_BARRIER = 0.05
-"""The largest loss barrier, in the units of the loss, where correct answers are not counted."""
 FEATURE_SAMPLES = 1000
 """Samples that outputs are compared on, at least, where there are as many."""
-AS_THEY_ARE = "average as they are"
-ALIGN = "align, then average"
-CORRECT = "align, average and correct"
-ENSEMBLE = "do not average: ensemble instead"
-SUGGESTIONS = (AS_THEY_ARE, ALIGN, CORRECT, ENSEMBLE)
-"""From the least to do to the most."""
-
 Align = Callable[[Source, Source], Matching]
 """Finds the matching that brings the second network into the coordinates of the first."""
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Line:
-    """Loss and error on the line between two networks.
-
-    Attributes:
-        lams: points from 0 to 1.
-        loss: the mean loss a sample at each.
-        error: the share of wrong answers, 0 to 1; empty where correct answers are not counted.
-        loss_barrier: how far the loss rises above the line between the ends (Entezari et al. 2022).
-        loss_interval: 95 %, by what the sample of the data leaves open; None where it cannot be told.
-        error_barrier: likewise of the error, 0 to 1; None where correct answers are not counted.
-        error_interval: of it.
-    """
-
-    lams: tuple[float, ...]
-    loss: tuple[float, ...]
-    error: tuple[float, ...]
-    loss_barrier: float
-    loss_interval: Interval | None = None
-    error_barrier: float | None = None
-    error_interval: Interval | None = None
-
-    @property
-    def flat(self) -> bool:
-        """Whether the average is no worse than its ends: an error barrier of at most one point, else a loss barrier."""
-        if self.error_barrier is not None:
-            return self.error_barrier <= ERROR_BARRIER
-        return self.loss_barrier <= LOSS_BARRIER
-
-    @property
-    def unsure(self) -> bool:
-        """Whether `flat` is not the same at both ends of a known interval."""
-        known = self.error_interval if self.error_barrier is not None else self.loss_interval
-        limit = ERROR_BARRIER if self.error_barrier is not None else LOSS_BARRIER
-        return known is not None and (known[0] <= limit) != (known[1] <= limit)
-
-    @classmethod
-    def of(cls, data: Mapping[str, object]) -> Self:
-        """From the JSON form."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What was found out about two networks.
-
-    Attributes:
-        a: the name of one.
-        b: of the other.
-        raw: the line between them as they are.
-        aligned: to `b` in the coordinates of `a`.
-        corrected: to `b` aligned, with every unit repaired (Jordan et al. 2023); None where there was no need.
-        raw_features: 1 - cos of the outputs of the average and the average of the outputs, mean over samples; None
-            where outputs are not known. For networks of one parent, on tasks of their own or not, this is what
-            cross-task linearity (Zhou et al. 2024) says is small.
-        aligned_features: the same of `a` and `b` aligned: layerwise linear feature connectivity (Zhou et al. 2023) at
-            the last layer.
-    """
-
-    a: str
-    b: str
-    raw: Line
-    aligned: Line
-    corrected: Line | None = None
-    raw_features: float | None = None
-    aligned_features: float | None = None
-
-    @property
-    def suggestion(self) -> str:
-        """The least that makes the average no worse than its ends, one of `SUGGESTIONS`.
-
-        That is nothing, aligning, or aligning and correcting, if the barrier is then at most `ERROR_BARRIER`, or
-        `LOSS_BARRIER` where errors are not counted.
-        """
-        return self._decided[0]
-
-    @property
-    def line(self) -> Line:
-        """The line that the suggestion rests on."""
-        return self._decided[1]
-
-    @property
-    def _decided(self) -> tuple[str, Line]:
-        tried = ((AS_THEY_ARE, self.raw), (ALIGN, self.aligned), (CORRECT, self.corrected))
-        flat = [(text, line) for text, line in tried if line is not None and line.flat]
-        return flat[0] if flat else (ENSEMBLE, self.corrected or self.aligned)
-
-    def save(self, path: str | Path) -> None:
-        """Write the JSON form to `path`; an existing file is replaced whole or not at all."""
-        write_json(path, {"format": PAIR_FORMAT, "suggestion": self.suggestion} | asdict(self))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            CheckpointError: if the file cannot be read or holds something else.
-        """
-        with record(read_json(path), path, "a pair of networks", PAIR_FORMAT) as data:
-            return cls.of(data)
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Self:
-        """From the fields of the JSON form."""
-        held = {field.name: data[field.name] for field in fields(cls)}
-        for name in ("raw", "aligned", "corrected"):
-            held[name] = None if held[name] is None else Line.of(held[name])
-        return cls(**held)
+Gather = Callable[[Sequence[Source]], Sequence[Matching]]
+"""Finds the matchings that bring all networks but the first into its coordinates, one each."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +50,13 @@ class Preflight:
     Attributes:
         names: of the networks.
         pairs: every two of them, in the order of the names.
+        averages: of the groups of three or more that pairs make, measured; see `clusters`.
         complete: False where the work was interrupted; only the pairs measured by then are listed.
     """
 
     names: tuple[str, ...]
     pairs: tuple[Pair, ...]
+    averages: tuple[Average, ...] = ()
     complete: bool = True
 
     @property
@@ -207,6 +97,10 @@ class Preflight:
         return " ".join(words)
 
     def _about(self, cluster: tuple[str, ...]) -> str:
+        found = next((average for average in self.averages if average.networks == cluster), None)
+        if found is not None:
+            was = "is as good as they are" if found.good else "is worse than they are: average fewer of them"
+            return f"{_listed(cluster)}: {self.suggestion(cluster)}; the average of all {len(cluster)} {was}."
         far = [f"{pair.a} with {pair.b}" for pair in self.within(cluster) if pair.suggestion == ENSEMBLE]
         caution = f"; measure that average, for not all pairs may be: {_listed(far)}" if far else ""
         return f"{_listed(cluster)}: {self.suggestion(cluster)}{caution}."
@@ -220,6 +114,7 @@ class Preflight:
             "limits": {"error_barrier": ERROR_BARRIER, "loss_barrier": LOSS_BARRIER},
             "sentence": self.sentence,
             "clusters": [{"networks": list(g), "suggestion": self.suggestion(g)} for g in self.clusters],
+            "averages": [asdict(average) | {"good": average.good} for average in self.averages],
             "pairs": [{"format": PAIR_FORMAT, "suggestion": p.suggestion} | asdict(p) for p in self.pairs],
         }
 
@@ -235,7 +130,8 @@ class Preflight:
             CheckpointError: if the file cannot be read or holds something else.
         """
         with record(read_json(path), path, "an answer about networks", FORMAT) as data:
-            return cls(tuple(data["names"]), tuple(Pair.of(row) for row in data["pairs"]), data["complete"])
+            pairs, averages = map(Pair.of, data["pairs"]), map(Average.of, data["averages"])
+            return cls(tuple(data["names"]), tuple(pairs), tuple(averages), typed(data, "complete", bool))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -251,6 +147,7 @@ def preflight(
     names: Sequence[str] | None = None,
     points: int = 7,
     align: Align | None = None,
+    gather: Gather | None = None,
     seed: int = 0,
     done: Sequence[Pair] = (),
     after_pair: Callable[[Pair], None] | None = None,
@@ -266,10 +163,11 @@ def preflight(
         names: of the networks, all different; None: model 1, model 2, ...
         points: on every line, ends included.
         align: matches the second network to the first; None: `onebasin.match` with the seed.
+        gather: matches all networks of a group to its first; None: `onebasin.match_many` with the seed.
         seed: of the search and of the intervals.
         done: pairs that were measured before, which are not measured again.
         after_pair: called with every pair measured, to save it.
-        progress: called after every pair.
+        progress: called after every pair and group.
 
     Returns:
         the answer; interrupted with Ctrl-C it holds the pairs measured by then.
@@ -296,9 +194,46 @@ def preflight(
                     after_pair(known[a, b])
             found.append(known[a, b])
             progress(Progress("pairs", len(found), len(wanted), f"{a} and {b}: {found[-1].suggestion}"))
+        answer = Preflight(labels, tuple(found))
+        places = dict(zip(labels, networks, strict=True))
+        together = gather if gather is not None else lambda group: match_many(group, symmetry, seed=seed).matchings[1:]
+        groups = [group for group in answer.clusters if len(group) > 2]  # noqa: PLR2004 - a pair is a line
+        averages: list[Average] = []
+        for group in groups:
+            averages.append(_average(model, [places[n] for n in group], group, answer, together, evaluation))
+            progress(Progress("groups", len(averages), len(groups), f"{len(group)} networks"))
     except KeyboardInterrupt:
         return Preflight(labels, tuple(found), complete=False)
-    return Preflight(labels, tuple(found))
+    return replace(answer, averages=tuple(averages))
+
+
+def _average(
+    model: nn.Module,
+    networks: Sequence[Source],
+    names: tuple[str, ...],
+    answer: Preflight,
+    gather: Gather,
+    evaluation: Evaluation,
+) -> Average:
+    """The average of a group, made as its pairs suggest."""
+    suggestion, count = answer.suggestion(names), len(networks)
+    vertices = list(networks)
+    if suggestion != AS_THEY_ARE:
+        moves = zip(gather(networks), networks[1:], strict=True)
+        vertices[1:] = [matching.apply(network) for matching, network in moves]
+    if suggestion == CORRECT:
+        evaluation = replace(evaluation, batchnorm="repair")
+    corners = [[float(j == k) for j in range(count)] for k in range(count)]
+    *each, whole = measure(Span(model, vertices, names), [*corners, [1 / count] * count], evaluation)
+    errors = [row.error for row in each if row.error is not None]
+    return Average(
+        names,
+        suggestion,
+        whole.loss,
+        fmean(row.loss for row in each),
+        whole.error,
+        fmean(errors) if errors else None,
+    )
 
 
 def _pair(
