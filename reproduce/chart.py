@@ -44,8 +44,11 @@ class Chart:
             if self.kind == "bar":
                 base = base.encode(xOffset=alt.XOffset(f"{self.series}:N", sort=None))
         mark = base.mark_bar(opacity=0.75) if self.kind == "bar" else base.mark_line()
-        drawn = mark.encode(y=alt.Y(f"mean({self.y}):Q", title=self.y))
-        dots = base.mark_point(size=12, filled=True, opacity=1 if self.kind == "line" else 0.9).encode(y=f"{self.y}:Q")
+        scale = alt.Scale(zero=self.kind == "bar")
+        drawn = mark.encode(y=alt.Y(f"mean({self.y}):Q", title=self.y, scale=scale))
+        dots = base.mark_point(size=12, filled=True, opacity=1 if self.kind == "line" else 0.9).encode(
+            y=alt.Y(f"{self.y}:Q", scale=scale)
+        )
         if self.kind == "bar":
             dots = dots.encode(color=alt.value("black"))
         layers = [drawn] if self.kind == "line" and len(self.rows) > CROWDED else [drawn, dots]

@@ -16,7 +16,7 @@ CLAIM = Claim(
     "MLP of 3 x 512 on MNIST and CIFAR-10, 60 epochs, 25 points, train and test",
     "the same on MNIST but 30 epochs; on CIFAR-10 20,000 training images and 10 epochs; 5,000 train and test images to "
     "measure on, three pairs",
-    (20, 15),
+    (12, 15),
     ("mnist", "cifar10"),
 )
 WAYS = ("naive", "weight", "best", "activations", "straight-through")

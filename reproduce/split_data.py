@@ -31,49 +31,58 @@ def halves(data: Data, seed: int) -> tuple[Data, Data]:
     return (data[0][first], data[1][first]), (data[0][~first], data[1][~first])
 
 
+class Sites:
+    """Pairs of networks of two sites, and what is made of them."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.epochs = work, work.pick(10, 60)
+        self.training, self.test = work.images("mnist", "train"), work.images("mnist", "test")
+        self.model = work.host(MNIST_MLP)
+        self.symmetry = ob.discover(self.model, (self.test[0][:2],))
+
+    def scores(self, params: Params) -> dict[str, float]:
+        """Loss, accuracy and calibration error on test data."""
+        profile = ob.profile_path(self.model, params, params, on(self.test), lams=2)
+        return measured(self.model, params, self.test) | {"ece": 100 * profile.others["ece"][0]}
+
+    def trained(self, k: int) -> tuple[list[Data], list[Params], Params]:
+        """Both parts of the data, a network each, and one that saw everything."""
+        parts = halves(self.training, k)
+        recipes = [Recipe(10 * k + j, self.epochs, batch=500) for j in (0, 1)]
+        nets = [self.work.network(f"mnist_mlp_split{k}{'ab'[j]}", MNIST_MLP, parts[j], recipes[j]) for j in (0, 1)]
+        recipe = Recipe(100 + k, self.epochs, batch=500)
+        return [*parts], nets, self.work.network(f"mnist_mlp_whole{k}", MNIST_MLP, self.training, recipe)
+
+    def pair(self, parts: list[Data], nets: list[Params], whole: Params) -> dict[str, dict[str, float]]:
+        """Figures of everything that can be made of two networks."""
+        a, b = nets
+        moved = ob.match(a, b, self.symmetry).apply(b)
+        average, plain = ob.merge([a, moved]), ob.merge([a, b])
+        unlabeled = [torch.cat([part[k][:1000] for part in parts]) for k in (0, 1)]
+        given = batches((unlabeled[0], unlabeled[1]))
+        refit = {
+            name: ob.correct(self.model, net, [a, other], given, evaluate, method="refit_mixture").params
+            for name, net, other in (("aligned", average, moved), ("unaligned", plain, b))
+        }
+        ends = [self.scores(a), self.scores(b)]
+        return {
+            "trained on one part (both)": {key: (ends[0][key] + ends[1][key]) / 2 for key in ends[0]},
+            "averaged as they are": self.scores(plain),
+            "aligned and averaged": self.scores(average),
+            "refit without alignment (control)": self.scores(refit["unaligned"]),
+            "aligned, averaged and refit on 2,000 images": self.scores(refit["aligned"]),
+            "ensemble": ensemble(self.model, nets, self.test),
+            "trained on everything": self.scores(whole),
+        }
+
+
 def run(work: Work) -> Outcome:
     """Both, their ensemble, their average in all forms, and a network that saw everything."""
-    training = work.images("mnist", "train")
-    test = work.images("mnist", "test")
-    epochs = work.pick(10, 60)
-    model = work.host(MNIST_MLP)
-    symmetry = ob.discover(model, (test[0][:2],))
+    sites = Sites(work)
     found: dict[str, list[dict[str, float]]] = {}
     for k in range(3):
-        parts = halves(training, k)
-        nets = [
-            work.network(f"mnist_mlp_split{k}{'ab'[j]}", MNIST_MLP, parts[j], Recipe(10 * k + j, epochs, batch=500))
-            for j in (0, 1)
-        ]
-        whole = work.network(f"mnist_mlp_whole{k}", MNIST_MLP, training, Recipe(100 + k, epochs, batch=500))
-
-        def scores(params: Params) -> dict[str, float]:
-            profile = ob.profile_path(model, params, params, on(test), lams=2)
-            return measured(model, params, test) | {"ece": 100 * profile.others["ece"][0]}
-
-        def merged(nets=nets, parts=parts) -> dict[str, dict[str, float]]:  # noqa: ANN001
-            a, b = nets
-            moved = ob.match(a, b, symmetry).apply(b)
-            average, plain = ob.merge([a, moved]), ob.merge([a, b])
-            unlabeled = [torch.cat([part[0][:1000] for part in parts]), torch.cat([part[1][:1000] for part in parts])]
-            given = batches((unlabeled[0], unlabeled[1]))
-            refit = {
-                name: ob.correct(model, net, [a, other], given, evaluate, method="refit_mixture").params
-                for name, net, other in (("aligned", average, moved), ("unaligned", plain, b))
-            }
-            return {
-                "trained on one part (both)": {
-                    key: (scores(a)[key] + scores(b)[key]) / 2 for key in ("loss", "accuracy", "ece")
-                },
-                "averaged as they are": scores(plain),
-                "aligned and averaged": scores(average),
-                "refit without alignment (control)": scores(refit["unaligned"]),
-                "aligned, averaged and refit on 2,000 images": scores(refit["aligned"]),
-                "ensemble": ensemble(model, nets, test),
-                "trained on everything": scores(whole),
-            }
-
-        for name, cell in work.cell(f"pair_{k}", merged).items():
+        given = sites.trained(k)
+        for name, cell in work.cell(f"pair_{k}", partial(sites.pair, *given)).items():
             found.setdefault(name, []).append(cell)
     rows: list[Row] = [
         {

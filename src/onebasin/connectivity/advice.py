@@ -194,16 +194,27 @@ def preflight(
                     after_pair(known[a, b])
             found.append(known[a, b])
             progress(Progress("pairs", len(found), len(wanted), f"{a} and {b}: {found[-1].suggestion}"))
-        answer = Preflight(labels, tuple(found))
-        places = dict(zip(labels, networks, strict=True))
         together = gather if gather is not None else lambda group: match_many(group, symmetry, seed=seed).matchings[1:]
-        groups = [group for group in answer.clusters if len(group) > 2]  # noqa: PLR2004 - a pair is a line
-        averages: list[Average] = []
-        for group in groups:
-            averages.append(_average(model, [places[n] for n in group], group, answer, together, evaluation))
-            progress(Progress("groups", len(averages), len(groups), f"{len(group)} networks"))
+        return _with_averages(Preflight(labels, tuple(found)), model, networks, together, evaluation, progress)
     except KeyboardInterrupt:
         return Preflight(labels, tuple(found), complete=False)
+
+
+def _with_averages(
+    answer: Preflight,
+    model: nn.Module,
+    networks: Sequence[Source],
+    gather: Gather,
+    evaluation: Evaluation,
+    progress: Report,
+) -> Preflight:
+    """The answer with the averages of its groups of three or more."""
+    places = dict(zip(answer.names, networks, strict=True))
+    groups = [group for group in answer.clusters if len(group) > 2]  # noqa: PLR2004 - a pair is a line
+    averages: list[Average] = []
+    for group in groups:
+        averages.append(_average(model, [places[name] for name in group], group, answer, gather, evaluation))
+        progress(Progress("groups", len(averages), len(groups), f"{len(group)} networks"))
     return replace(answer, averages=tuple(averages))
 
 

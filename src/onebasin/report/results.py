@@ -7,7 +7,8 @@ HEAD = """# Results: claims of the literature, repeated
 
 Generated from the JSON files that the scripts in `reproduce/` write. Means and standard deviations of the pairs named.
 Where the published side has other data or sizes than ours, the columns cannot be compared one to one; `--full` runs the
-papers' settings on a GPU.
+papers' settings on a GPU. Minutes of `--quick` are those of one core, and every claim counts the networks that it shares
+with others: all claims together take less, and with two jobs half of that.
 
 ```text
 onebasin reproduce --all --jobs 2 --data-root DIR --out reproduce/results --page docs/results.md
@@ -40,9 +41,7 @@ def results_page(titles: Mapping[str, tuple[str, str]], found: Mapping[str, Mapp
 
 def took(mode: str, results: Mapping[str, Any], count: int) -> str:
     """How many claims were run, and for how long."""
-    # Networks that claims share are counted by each of them.
-    minutes = sum(result["minutes"] for result in results.values())
-    return f"- `--{mode}`: {len(results)} of {count} claims run" + (f", {minutes:.0f} minutes." if results else ".")
+    return f"- `--{mode}`: {len(results)} of {count} claims run."
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
