@@ -92,7 +92,7 @@ def run(work: Work) -> Outcome:
         })  # fmt: skip
     reading = (
         "The null: at equal forwards points of the simplex do not beat the networks at its corners. In error and in NLL at the "
-        "best temperature it holds, of every row; in raw NLL points win, those of the complex most, because averages are less "
+        "best temperature it holds of every row, within the deviations; in raw NLL points win, those of the complex most, because averages are less "
         "sure of themselves. Published gains of simplexes are per component, each of several forwards. What goes on from a "
         "network that fits its data (FGE, SWA, ESPRO) hardly moves and gains nothing; the soup is that of aligned networks."
     )

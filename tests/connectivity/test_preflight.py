@@ -14,7 +14,7 @@ from onebasin import Evaluation, Matching
 from onebasin.connectivity import Preflight, preflight
 from onebasin.connectivity.advice import output_linearity
 from onebasin.connectivity.span import Span
-from onebasin.connectivity.verdict import ALIGN, AS_THEY_ARE, CORRECT, ENSEMBLE, Line, Pair
+from onebasin.connectivity.verdict import ALIGN, AS_THEY_ARE, CORRECT, ENSEMBLE, Average, Line, Pair
 from onebasin.tasks import classification_logits, classification_sums
 
 State = dict[str, Tensor]
@@ -222,6 +222,34 @@ def test_intervals_across_the_limit_are_told() -> None:
 
     assert "measure on more data" in Preflight(("a", "b"), (Pair("a", "b", close, close),)).sentence
     assert "more data" not in Preflight(("a", "b"), (Pair("a", "b", far, far),)).sentence
+
+
+def test_of_a_group_whose_average_is_bad_the_best_pair_is_advised() -> None:
+    """Good pairs do not make a good average: what is advised is what was measured."""
+    good, better = line(0.005), line(0.0)
+    pairs = (Pair("a", "b", good, good), Pair("a", "c", better, better), Pair("b", "c", good, good))
+    whole = ("a", "b", "c")
+    bad = Preflight(whole, pairs, (Average(whole, AS_THEY_ARE, 2.0, 1.0),))
+    fixed = Preflight(whole, pairs, (Average(whole, CORRECT, 1.01, 1.0),))
+
+    assert bad.advised(whole) == (("a", "c"), AS_THEY_ARE)
+    assert bad.sentence == "a, b and c: pairs may be averaged, all 3 may not; best a and c: average as they are."
+    assert fixed.advised(whole) == (whole, CORRECT)
+    assert "the average of all 3 is as good as they are" in fixed.sentence
+
+
+def test_the_average_of_a_group_is_that_of_the_networks() -> None:
+    """The figures of a group are those of plain evaluations of the average and of every network."""
+    networks = [trained(0), noisy(trained(0), 1), noisy(trained(0), 2)]
+    (found,) = ask(*networks).averages
+    model, (x, y) = network(9), points(1)
+
+    def loss(state: State) -> float:
+        model.load_state_dict(state)
+        return float(nn.functional.cross_entropy(model(x), y).detach())
+
+    assert found.loss == pytest.approx(loss(ob.merge(networks)), rel=1e-5)
+    assert found.networks_loss == pytest.approx(sum(map(loss, networks)) / 3, rel=1e-5)
 
 
 def test_chains_are_told() -> None:

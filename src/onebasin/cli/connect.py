@@ -126,11 +126,12 @@ def _commands(answer: Preflight, study: Study) -> list[str]:
     options += ["--symmetry", str(source.symmetry)] if source.symmetry else []
     groups = [group for group in answer.clusters if len(group) > 1]
     rows = []
-    for number, group in enumerate(groups, start=1):
+    for number, cluster in enumerate(groups, start=1):
+        group, how = answer.advised(cluster)
         out = "merged.safetensors" if len(groups) == 1 else f"merged-{number}.safetensors"
         words = ["onebasin", "merge", *(str(study.paths[name]) for name in group), *options, "--out", out]
         further = {AS_THEY_ARE: ["--no-align"], CORRECT: ["--correct", "repair"]}
-        rows.append(shlex.join(words + further.get(answer.suggestion(group), [])))
+        rows.append(shlex.join(words + further.get(how, [])))
     return rows
 
 
@@ -165,9 +166,11 @@ def group_table(averages: Sequence[Average]) -> Table:
         losses = (loss_text(average.networks_loss), loss_text(average.loss))
         counted = average.error is not None and average.networks_error is not None
         errors = (percent(average.networks_error or 0), percent(average.error or 0)) if counted else ("", "")
-        rows.append((", ".join(average.networks), *losses, *errors, "yes" if average.good else "no"))
-    columns = ("group", "loss of each", "of the average", "error of each", "of the average's", "good")
-    return Table("Averages of whole groups", columns, tuple(rows), frozenset(columns[1:-1]))
+        rows.append(
+            (", ".join(average.networks), average.suggestion, *losses, *errors, "yes" if average.good else "no")
+        )
+    columns = ("group", "how", "loss, networks", "average", "error, networks", "its error", "good")
+    return Table("Averages of whole groups", columns, tuple(rows), frozenset(columns[2:-1]))
 
 
 def _text(height: float, *, counted: bool) -> str:

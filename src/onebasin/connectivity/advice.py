@@ -96,14 +96,30 @@ class Preflight:
             words.append("Some intervals reach across the limit: measure on more data to be sure.")
         return " ".join(words)
 
+    def advised(self, cluster: Sequence[str]) -> tuple[tuple[str, ...], str]:
+        """The networks of a cluster to average, and how: all where their average is good or unknown, else the best pair."""
+        found = self._average(cluster)
+        if found is None:
+            return tuple(cluster), self.suggestion(cluster)
+        if found.good:
+            return found.networks, found.suggestion
+        pairs = [pair for pair in self.within(cluster) if pair.suggestion != ENSEMBLE]
+        best = min(pairs, key=lambda pair: (pair.line.error_barrier or 0.0, pair.line.loss_barrier))
+        return (best.a, best.b), best.suggestion
+
+    def _average(self, cluster: Sequence[str]) -> Average | None:
+        return next((average for average in self.averages if average.networks == tuple(cluster)), None)
+
     def _about(self, cluster: tuple[str, ...]) -> str:
-        found = next((average for average in self.averages if average.networks == cluster), None)
+        networks, how = self.advised(cluster)
+        found = self._average(cluster)
+        if found is not None and not found.good:
+            return f"{_listed(cluster)}: pairs may be averaged, all {len(cluster)} may not; best {_listed(networks)}: {how}."
         if found is not None:
-            was = "is as good as they are" if found.good else "is worse than they are: average fewer of them"
-            return f"{_listed(cluster)}: {self.suggestion(cluster)}; the average of all {len(cluster)} {was}."
+            return f"{_listed(cluster)}: {how}; the average of all {len(cluster)} is as good as they are."
         far = [f"{pair.a} with {pair.b}" for pair in self.within(cluster) if pair.suggestion == ENSEMBLE]
         caution = f"; measure that average, for not all pairs may be: {_listed(far)}" if far else ""
-        return f"{_listed(cluster)}: {self.suggestion(cluster)}{caution}."
+        return f"{_listed(cluster)}: {how}{caution}."
 
     def to_json(self) -> dict[str, object]:
         """The JSON form, with everything that is read off it."""
@@ -226,25 +242,23 @@ def _average(
     gather: Gather,
     evaluation: Evaluation,
 ) -> Average:
-    """The average of a group, made as its pairs suggest."""
+    """The average of a group, made as its pairs suggest, and aligned and corrected as well where that is not good."""
     suggestion, count = answer.suggestion(names), len(networks)
-    vertices = list(networks)
-    if suggestion != AS_THEY_ARE:
-        moves = zip(gather(networks), networks[1:], strict=True)
-        vertices[1:] = [matching.apply(network) for matching, network in moves]
-    if suggestion == CORRECT:
-        evaluation = replace(evaluation, batchnorm="repair")
     corners = [[float(j == k) for j in range(count)] for k in range(count)]
-    *each, whole = measure(Span(model, vertices, names), [*corners, [1 / count] * count], evaluation)
-    errors = [row.error for row in each if row.error is not None]
-    return Average(
-        names,
-        suggestion,
-        whole.loss,
-        fmean(row.loss for row in each),
-        whole.error,
-        fmean(errors) if errors else None,
-    )
+    tried: list[Average] = []
+    for how in dict.fromkeys((suggestion, CORRECT)):
+        vertices = list(networks)
+        if how != AS_THEY_ARE:
+            moves = zip(gather(networks), networks[1:], strict=True)
+            vertices[1:] = [matching.apply(network) for matching, network in moves]
+        policy = replace(evaluation, batchnorm="repair") if how == CORRECT else evaluation
+        *each, whole = measure(Span(model, vertices, names), [*corners, [1 / count] * count], policy)
+        errors = [row.error for row in each if row.error is not None]
+        known = fmean(errors) if errors else None
+        tried.append(Average(names, how, whole.loss, fmean(row.loss for row in each), whole.error, known))
+        if tried[-1].good:
+            return tried[-1]
+    return tried[0]
 
 
 def _pair(
