@@ -97,7 +97,7 @@ class Preflight:
         return " ".join(words)
 
     def advised(self, cluster: Sequence[str]) -> tuple[tuple[str, ...], str]:
-        """The networks of a cluster to average, and how: all where their average is good or unknown, else the best pair."""
+        """The networks of a cluster to average, and how: all, or the best pair where the average of all is not good."""
         found = self._average(cluster)
         if found is None:
             return tuple(cluster), self.suggestion(cluster)
@@ -114,7 +114,8 @@ class Preflight:
         networks, how = self.advised(cluster)
         found = self._average(cluster)
         if found is not None and not found.good:
-            return f"{_listed(cluster)}: pairs may be averaged, all {len(cluster)} may not; best {_listed(networks)}: {how}."
+            best = f"best {_listed(networks)}: {how}"
+            return f"{_listed(cluster)}: pairs may be averaged, all {len(cluster)} may not; {best}."
         if found is not None:
             return f"{_listed(cluster)}: {how}; the average of all {len(cluster)} is as good as they are."
         far = [f"{pair.a} with {pair.b}" for pair in self.within(cluster) if pair.suggestion == ENSEMBLE]
