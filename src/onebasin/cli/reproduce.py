@@ -110,6 +110,8 @@ def reproduce(
 def run(screen: Screen, scripts: list[Script], options: list[str], jobs: int) -> None:
     """Run claims, several at once, and tell at the end which failed."""
     screen.resumes = "the same command goes on with what is finished"
+    if jobs > 1:
+        scripts = sorted(scripts, key=lambda script: -script.minutes[0])  # so that no long one is left over at the end
     started = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
         statuses = list(pool.map(lambda script: follow(screen, script, options, named=jobs > 1), scripts))
