@@ -99,7 +99,7 @@ def run(work: Work) -> Outcome:
         "The claim is that the merged network has a lower loss than each network, near the ensemble's, at the cost of one. "
         "Ours are better before merging than those of the paper, whose networks had been trained for longer into "
         "overconfidence, so that less is there to gain. Corrected, with unlabeled images, the merged network comes nearer to "
-        "the ensemble; refit does so without alignment, too. The sets share networks: their deviation is no standard error."
+        "the ensemble in accuracy, not in loss; refit does so without alignment, too. The sets share networks: their deviation is no standard error."
     )
     return Outcome(rows, reading, Chart(points, "network", "test loss"))
 

@@ -14,7 +14,6 @@ from onebasin.cli.options import (
     DataRootOption,
     JsonOption,
     PointStatisticsOption,
-    SamplesOption,
     SeedOption,
     SymmetryOption,
     ThreadsOption,
@@ -33,13 +32,22 @@ class Setting:
     symmetry: SymmetryOption = None
     split: Annotated[str, typer.Option("--split", metavar="SPLIT", help="Measure on train, val or test.")] = "test"
     batchnorm: PointStatisticsOption = None
-    samples: SamplesOption = SAMPLES
+    samples: Annotated[
+        int,
+        typer.Option(
+            "--samples",
+            metavar="N",
+            min=1,
+            help="Samples to estimate BatchNorm's statistics, and temperatures, from: of the split train, or of "
+            "--calibration where there is one.",
+        ),
+    ] = SAMPLES
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="DIR",
-            help="A folder for what is found. Run again with the same options, the command goes on from it.",
+            help="A folder for what is found; from finished parts that it holds, the same command goes on.",
             show_default=False,
         ),
     ] = None

@@ -35,7 +35,7 @@ DONE = {
     "repair": "every unit's mean and spread set to the average of the ends' (REPAIR)",
 }
 """What becomes of BatchNorm's statistics, in words."""
-FREE = {"out", "threads", "as_json", "data_root", "proving"}
+FREE = {"out", "threads", "as_json", "proving"}
 """Options that do not decide results."""
 
 
@@ -200,6 +200,8 @@ class Study:
         file = Path(self.setting.task).expanduser()
         if file.suffix == ".py" and file.exists():
             options["task"] = f"{file.name} {fingerprint(file)}"
+        if self.setting.symmetry is not None:
+            options["symmetry"] = fingerprint(self.setting.symmetry)
         told = json.loads(json.dumps({n: v for n, v in options.items() if n not in FREE}, default=str))
         digests = {name: fingerprint(path) for name, path in self.paths.items()}
         open_folder(self.setting.out, {"command": command, "networks": digests} | told)

@@ -130,7 +130,10 @@ class Preflight:
             "complete": self.complete,
             "limits": {"error_barrier": ERROR_BARRIER, "loss_barrier": LOSS_BARRIER},
             "sentence": self.sentence,
-            "clusters": [{"networks": list(g), "suggestion": self.suggestion(g)} for g in self.clusters],
+            "clusters": [
+                {"networks": list(group), "suggestion": self.suggestion(group), "average": list(self.advised(group)[0])}
+                for group in self.clusters
+            ],
             "averages": [asdict(average) | {"good": average.good} for average in self.averages],
             "pairs": [{"format": PAIR_FORMAT, "suggestion": p.suggestion} | asdict(p) for p in self.pairs],
         }
@@ -247,13 +250,13 @@ def _average(
     suggestion, count = answer.suggestion(names), len(networks)
     corners = [[float(j == k) for j in range(count)] for k in range(count)]
     tried: list[Average] = []
+    moved: list[Source] = []
     for how in dict.fromkeys((suggestion, CORRECT)):
-        vertices = list(networks)
-        if how != AS_THEY_ARE:
+        if how != AS_THEY_ARE and not moved:
             moves = zip(gather(networks), networks[1:], strict=True)
-            vertices[1:] = [matching.apply(network) for matching, network in moves]
+            moved = [networks[0], *(matching.apply(network) for matching, network in moves)]
         policy = replace(evaluation, batchnorm="repair") if how == CORRECT else evaluation
-        *each, whole = measure(Span(model, vertices, names), [*corners, [1 / count] * count], policy)
+        *each, whole = measure(Span(model, moved or networks, names), [*corners, [1 / count] * count], policy)
         errors = [row.error for row in each if row.error is not None]
         known = fmean(errors) if errors else None
         tried.append(Average(names, how, whole.loss, fmean(row.loss for row in each), whole.error, known))

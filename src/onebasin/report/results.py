@@ -8,7 +8,7 @@ HEAD = """# Results: claims of the literature, repeated
 Generated from the JSON files that the scripts in `reproduce/` write. Means and standard deviations of the pairs named.
 Where the published side has other data or sizes than ours, the columns cannot be compared one to one; `--full` runs the
 papers' settings on a GPU. Minutes of `--quick` are those of one core, and every claim counts the networks that it
-shares with others: all claims together take less, and with two jobs half of that.
+shares with others: all claims together take less.
 
 ```text
 onebasin reproduce --all --jobs 2 --data-root DIR --out reproduce/results --page docs/results.md
