@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 from chart import Chart
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from measures import Data, Params
 from torch import nn
 from trainer import Recipe, train
@@ -117,24 +117,32 @@ class Work:
         images, labels = (torch.cat([batch[k] for batch in batches])[:count] for k in (0, 1))
         return images.to(self.device), labels.to(self.device)
 
+    def prepare(self, name: str, build: Callable[[], nn.Module], data: Data, recipe: Recipe, *, wait: bool) -> None:
+        """Train a network that is not on disk; where another claim is at it, wait for it or leave it."""
+        path = self.shared / f"{name}.safetensors"
+        try:
+            with FileLock(path.with_suffix(".lock"), blocking=wait):
+                if path.exists():
+                    return
+                started = time.perf_counter()
+                model = train(build, data, recipe, self.device)
+                seconds = time.perf_counter() - started
+                about = {"recipe": identity(build, data, recipe), "seconds": str(seconds)}
+                ob.save_checkpoint(model.cpu().state_dict(), path, metadata=about)
+                print(f"  trained {name}: {seconds:.1f} s", flush=True)
+        except Timeout:
+            return
+
     def network(self, name: str, build: Callable[[], nn.Module], data: Data, recipe: Recipe) -> Params:
         """A trained network; all claims, run at once or not, share those of one name.
 
         Raises:
             SystemExit: if there is one of that name that was trained in another way.
         """
+        self.prepare(name, build, data, recipe, wait=True)
         path = self.shared / f"{name}.safetensors"
-        digest = identity(build, data, recipe)
-        with FileLock(path.with_suffix(".lock")):
-            if not path.exists():
-                started = time.perf_counter()
-                model = train(build, data, recipe, self.device)
-                seconds = time.perf_counter() - started
-                about = {"recipe": digest, "seconds": str(seconds)}
-                ob.save_checkpoint(model.cpu().state_dict(), path, metadata=about)
-                print(f"  trained {name}: {seconds:.1f} s", flush=True)
         with ob.open_checkpoint(path) as checkpoint:
-            if checkpoint.metadata["recipe"] != digest:
+            if checkpoint.metadata["recipe"] != identity(build, data, recipe):
                 raise SystemExit(f"{path}: expected a network of this recipe and data, found another; remove it")
             self.seconds += float(checkpoint.metadata["seconds"])
             return {key: tensor.to(self.device) for key, tensor in checkpoint.items()}

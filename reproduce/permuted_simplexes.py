@@ -2,11 +2,13 @@
 
 import itertools
 import statistics
+from dataclasses import dataclass
 from functools import partial
 
+import torch
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
-from measures import Params, batches, evaluate, on
+from measures import Data, Params, batches, evaluate, on
 from shared import build_mlp, mlps
 
 import onebasin as ob
@@ -25,60 +27,79 @@ CLAIM = Claim(
 METHODS = ("merge-many", "cycle-consistent")
 
 
+@dataclass(frozen=True)
+class Scene:
+    """What all sets of networks are matched and measured with: batches `search` and `held` of training images."""
+
+    work: Work
+    model: torch.nn.Module
+    symmetry: ob.Symmetry
+    search: list[Data]
+    held: Data
+    test: Data
+
+    def ways(self, given: list[Params]) -> dict[str, list[Params]]:
+        """The networks after every way to match them."""
+        found = {"as they are": given}
+        first = ob.to_reference(given, self.symmetry)
+        found["to the first"] = [m.apply(n) for m, n in zip(first, given, strict=True)]
+        for method in METHODS:
+            universe = ob.match_many(given, self.symmetry, method)
+            found[method] = [m.apply(n) for m, n in zip(universe.matchings, given, strict=True)]
+        joint = ob.permuted_simplex(
+            self.model,
+            given,
+            self.symmetry,
+            batches=self.search,
+            evaluate=evaluate,
+            validation=self.search[:8],
+            epochs=self.work.pick(2, 5),
+            samples=16,
+        )
+        return found | {"joint": joint.vertices(given)}
+
+    def barrier(self, vertices: list[Params]) -> dict[str, float]:
+        """The simplex that the networks span, measured."""
+        pick = self.work.pick
+        found = ob.simplex_barrier(
+            self.model, vertices, self.held, samples=pick(24, 512), ascents=pick(8, 16), steps=pick(2, 4)
+        )
+        return {
+            "barrier": found.barrier,
+            "edge": found.edge_barrier,
+            "centre": found.barycentre,
+            "bad": found.bad_volume,
+            "effective edge": ob.Simplex.of(self.model, vertices).edge,
+        }
+
+    def cell(self, given: list[Params]) -> dict[str, object]:
+        """All figures of one set of networks."""
+        ways = self.ways(given)
+        edges = itertools.combinations(range(len(given)), 2)
+        loop = ob.triangles({(u, v): ob.match(given[u], given[v], self.symmetry) for u, v in edges})[0, 1, 2]
+        table = ob.ensemble_table(self.model, ways["joint"], self.test, budgets=(1, 2))
+        return {
+            "barriers": {way: self.barrier(vertices) for way, vertices in ways.items()},
+            "holonomy": loop.share,
+            "round trip": loop.round_trip(self.model, given[0], self.held).loss_barrier(),
+            "null": table.null_holds,
+            "recovered": {key: list(value) for key, value in table.recovered.items()},
+        }
+
+
 def run(work: Work) -> Outcome:
     """Barriers of the simplex for every way to match; then claim by claim."""
     training, nets = mlps(work, "mnist")
     size = work.pick(2000, 5000)
     held = on((training[0][-size:], training[1][-size:]))
-    test = work.images("mnist", "test", work.pick(4000, None))
+    test = on(work.images("mnist", "test", work.pick(4000, None)))
     model = work.host(partial(build_mlp, "mnist"))
     symmetry = ob.discover(model, (test[0][:2],))
     search = batches((training[0][:6000], training[1][:6000]), 250)
-
-    def barrier(vertices: list[Params]) -> dict[str, float]:
-        found = ob.simplex_barrier(
-            model, vertices, held, samples=work.pick(24, 512), ascents=work.pick(8, 16), steps=work.pick(2, 4)
-        )
-        simplex = ob.Simplex.of(model, vertices)
-        return {
-            "barrier": found.barrier, "edge": found.edge_barrier, "centre": found.barycentre, "bad": found.bad_volume,
-            "effective edge": simplex.edge,
-        }  # fmt: skip
-
-    def triple(chosen: tuple[int, ...]) -> dict[str, object]:
-        given = [nets[k] for k in chosen]
-        ways = {"as they are": given}
-        ways["to the first"] = [m.apply(n) for m, n in zip(ob.to_reference(given, symmetry), given, strict=True)]
-        for method in METHODS:
-            universe = ob.match_many(given, symmetry, method)
-            ways[method] = [m.apply(n) for m, n in zip(universe.matchings, given, strict=True)]
-        joint = ob.permuted_simplex(
-            model,
-            given,
-            symmetry,
-            batches=search,
-            evaluate=evaluate,
-            validation=search[:8],
-            epochs=work.pick(2, 5),
-            samples=16,
-        )
-        ways["joint"] = joint.vertices(given)
-        pairs = {
-            (u, v): ob.match(given[u], given[v], symmetry) for u, v in itertools.combinations(range(len(given)), 2)
-        }
-        loop = ob.triangles(pairs)[0, 1, 2]
-        trip = loop.round_trip(model, given[0], held)
-        table = ob.ensemble_table(model, ways["joint"], on(test), budgets=(1, 2))
-        return {
-            "barriers": {way: barrier(vertices) for way, vertices in ways.items()},
-            "holonomy": loop.share,
-            "round trip": trip.loss_barrier(),
-            "null": table.null_holds,
-            "recovered": {key: list(value) for key, value in table.recovered.items()},
-        }
-
+    scene = Scene(work, model, symmetry, search, held, test)
     cells = [
-        work.cell(f"triple_{'_'.join(map(str, c))}", lambda c=c: triple(c)) for c in ((0, 1, 2), (3, 4, 5), (0, 3, 4))
+        work.cell(f"triple_{'_'.join(map(str, c))}", lambda c=c: scene.cell([nets[k] for k in c]))
+        for c in ((0, 1, 2), (3, 4, 5), (0, 3, 4))
     ]
     grown = work.cell("spro", lambda: spro(work, model, nets[0], search))
     points: list[Row] = [
@@ -90,7 +111,7 @@ def run(work: Work) -> Outcome:
     return Outcome(claims(cells, grown), READING, Chart(points, "networks", "simplex barrier"))
 
 
-def spro(work: Work, model: object, start: Params, search: list[object]) -> float:
+def spro(work: Work, model: torch.nn.Module, start: Params, search: list[Data]) -> float:
     """The effective edge of a triangle trained around one network."""
     found = ob.fit_simplex(model, [start], search, evaluate, 2, schedule=ob.Schedule(work.pick(2, 10), 0.02, seed=0))
     span = found.span(model)
@@ -140,15 +161,7 @@ def claims(cells: list[dict], grown: float) -> list[Row]:
             "": f"bad volume <= {max(values(way, 'bad')):.2f}",
         })  # fmt: skip
     trips = text([c["round trip"] for c in cells])
-    table.append(
-        {
-            "claim": "",
-            "says": "barrier to its round trip",
-            "falsified by": "",
-            "measured (three triples)": trips,
-            "": "",
-        }
-    )
+    table.append({"claim": "", "says": "barrier to its round trip", "falsified by": "", "measured (three triples)": trips, "": ""})  # fmt: skip
     return table
 
 

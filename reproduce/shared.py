@@ -58,5 +58,8 @@ def slug(label: str) -> str:
 def several(
     work: Work, name: str, build: Callable[[], nn.Module], data: Data, recipe: Recipe, seeds: int = 6
 ) -> list[Params]:
-    """Networks that differ in their seeds."""
-    return [work.network(f"{name}_{s}", build, data, replace(recipe, seed=s)) for s in range(seeds)]
+    """Networks that differ in their seeds; those that another claim trains now come last."""
+    recipes = {f"{name}_{seed}": replace(recipe, seed=seed) for seed in range(seeds)}
+    for each, its in recipes.items():
+        work.prepare(each, build, data, its, wait=False)
+    return [work.network(each, build, data, its) for each, its in recipes.items()]

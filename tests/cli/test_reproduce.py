@@ -1,6 +1,7 @@
 """`onebasin reproduce`: the claims are listed, run, resumed and put on a page."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from chart import Chart
 from harness import Claim, Outcome, main
 from measures import measured
 from networks import mlp
+from shared import several
 from trainer import Recipe
 
 CLAIM = Claim("NAME", "It learns", "nobody, table 1", "one", "one, quickly", (1, 2))
@@ -54,8 +56,8 @@ def build():
 
 def run(work):
     data = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0)), torch.arange(2000) % 2
-    net = work.network("net", build, data, Recipe(0, 1))
-    rows = [measured(work.host(build), net, data)]
+    nets = several(work, "net", build, data, Recipe(0, 1), 3)
+    rows = [measured(work.host(build), net, data) for net in nets]
     return Outcome(rows, "It does.", Chart(rows, "loss", "accuracy"))
 
 
@@ -111,7 +113,7 @@ def test_claims_at_once_share_networks(run: Run, folder: Path, tmp_path: Path) -
     result = run("reproduce", "first", "second", "--jobs", 2, "--folder", folder, "--out", tmp_path / "out")
 
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.count("trained net:") == 1
+    assert sorted(re.findall(r"trained (\w+):", result.stdout)) == ["net_0", "net_1", "net_2"]
     found = [json.loads((tmp_path / f"out/quick/{name}.json").read_text()) for name in ("first", "second")]
     assert found[0]["rows"] == found[1]["rows"]
     assert "first: " in result.stdout
