@@ -4,7 +4,7 @@ from functools import partial
 
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
-from measures import Data, Params, batches, evaluate, mean_std, measured, on
+from measures import Data, Params, averages, batches, ensemble, evaluate, mean_std, measured, on
 from shared import build_mlp, mlps
 
 import onebasin as ob
@@ -41,16 +41,21 @@ def matched(way: str, a: Params, b: Params, work: Work, kind: tuple[object, Data
 
 
 def pair(way: str, a: Params, b: Params, work: Work, build: object, data: dict[str, Data]) -> dict[str, object]:
-    """Profiles on training and test data."""
+    """The average, the ensemble, and profiles on training and test data."""
     moved = matched(way, a, b, work, (build, data["train"]))
-    found: dict[str, object] = {}
+    unlabeled = (data["train"][0][:2000], data["train"][1][:2000])
+    found: dict[str, object] = {
+        "middle": averages(work.host(build), [a, moved], unlabeled, data["test"]),
+        "ensemble": ensemble(work.host(build), [a, b], data["test"])["accuracy"],
+    }
     for split, part in data.items():
         profile = ob.profile_path(work.host(build), a, moved, on(part), lams=25)
         found[split] = {
             "lams": profile.lams,
             "loss": profile.loss,
+            "error": profile.error,
             "barrier": profile.loss_barrier(),
-            "middle": 100 * (1 - profile.error[len(profile.lams) // 2]),
+            "error barrier": 100 * profile.error_barrier(),
         }
     return found
 
@@ -76,9 +81,14 @@ def run(work: Work) -> Outcome:
                 "data": name,
                 "matching": way,
                 "ends, %": mean_std(ends),
-                "midpoint, test %": mean_std([cell["test"]["middle"] for cell in cells]),
-                "test barrier, nats": mean_std([cell["test"]["barrier"] for cell in cells], 3),
-                "train barrier, nats": mean_std([cell["train"]["barrier"] for cell in cells], 3),
+                "ensemble, %": mean_std([cell["ensemble"] for cell in cells]),
+                "midpoint, %": mean_std([cell["middle"]["average"] for cell in cells]),
+                "midpoint, REPAIR, %": mean_std([cell["middle"]["repaired"] for cell in cells]),
+                **{
+                    f"{split} barrier, {unit}": mean_std([cell[split][key] for cell in cells], digits)
+                    for split in ("test", "train")
+                    for key, unit, digits in (("barrier", "nats", 3), ("error barrier", "points", 2))
+                },
             })  # fmt: skip
             points += [
                 {"lam": lam, "test loss": loss, "matching": f"{name} {way}"}

@@ -1,13 +1,14 @@
 """How claims measure networks on tensors: losses, accuracies, ensembles, and means with deviations."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import onebasin as ob
+from onebasin.connectivity import score_ensemble
 
 Params = dict[str, Tensor]
 Data = tuple[Tensor, Tensor]
@@ -38,27 +39,26 @@ def on(data: Data, calibration: Data | None = None, **options: Any) -> ob.Evalua
     return ob.Evaluation(evaluate, batches(data), predict, **given, **options)
 
 
-def measured(model: nn.Module, params: Mapping[str, Tensor], data: Data) -> dict[str, float]:
-    """Loss, and accuracy in %, of a network."""
-    model.load_state_dict(params)
-    total = {"loss": 0.0, "correct": 0.0, "count": 0.0}
-    with torch.no_grad():
-        for batch in batches(data):
-            for name, value in evaluate(model.eval(), batch).items():
-                total[name] += float(value)
-    return {"loss": total["loss"] / total["count"], "accuracy": 100 * total["correct"] / total["count"]}
+def measured(model: nn.Module, params: Params, data: Data) -> dict[str, float]:
+    """Loss, accuracy in % and calibration error in % of a network."""
+    return ensemble(model, [params], data)
 
 
-def ensemble(model: nn.Module, networks: Sequence[Mapping[str, Tensor]], data: Data) -> dict[str, float]:
-    """Loss and accuracy in % of the mean of softmax outputs."""
-    rows = []
-    with torch.no_grad():
-        for params in networks:
-            model.load_state_dict(params)
-            rows.append(torch.cat([model.eval()(x) for x, _ in batches(data)]).double().softmax(-1))
-    mean = torch.stack(rows).mean(0)
-    loss = nn.functional.nll_loss(mean.log(), data[1])
-    return {"loss": float(loss), "accuracy": 100 * float((mean.argmax(1) == data[1]).double().mean())}
+def ensemble(model: nn.Module, networks: Sequence[Params], data: Data) -> dict[str, float]:
+    """Loss, accuracy in % and calibration error in % of the mean of softmax outputs."""
+    scores = score_ensemble(model, networks, on(data)).scores
+    return {"loss": scores.nll, "accuracy": 100 * (1 - scores.error), "ece": 100 * scores.ece}
+
+
+def averages(model: nn.Module, ends: Sequence[Params], unlabeled: Data, test: Data) -> dict[str, float]:
+    """Accuracies in % of the average of networks: as it is, and after REPAIR with unlabeled images."""
+    average = ob.merge(ends)
+    samples = len(unlabeled[1])
+    repaired = ob.correct(model, average, ends, batches(unlabeled, 250), evaluate, method="repair", samples=samples)
+    return {
+        "average": measured(model, average, test)["accuracy"],
+        "repaired": measured(model, repaired.params, test)["accuracy"],
+    }
 
 
 def mean_std(values: Sequence[float], digits: int = 2) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
-from measures import Data, Params, batches, evaluate, mean_std, measured, on
+from measures import Data, Params, batches, ensemble, evaluate, mean_std, measured, on
 from networks import GPT, ViT
 from shared import several
 from torch import nn
@@ -46,7 +46,7 @@ def text(work: Work, length: int) -> tuple[Data, Data, int]:
 def pair(
     work: Work, build: Callable[[], nn.Module], nets: list[Params], given: list[Data], held: Data
 ) -> dict[str, list[float | None]]:
-    """For every way to average two networks the barrier, and loss and accuracy in the middle."""
+    """For every way to average two networks, and their ensemble, the barrier, and loss and accuracy in the middle."""
     a, b = nets
     model = work.host(build)
     symmetry = ob.discover(model, (held[0][:2],))
@@ -66,6 +66,8 @@ def pair(
         fixed = ob.refit(model, ob.merge(parents), parents, given, evaluate, samples=1000).params
         found = measured(model, fixed, held)
         average[f"{way}, refit"] = [None, found["loss"], found["accuracy"]]
+    both = ensemble(model, nets, held)
+    average["ensemble"] = [None, both["loss"], both["accuracy"]]
     return average
 
 
@@ -82,7 +84,7 @@ def kinds(work: Work) -> dict[str, tuple[Data, Data, Callable[[], nn.Module], in
 
 
 def run(work: Work) -> Outcome:
-    """Both kinds; five ways."""
+    """Both kinds, in all ways."""
     rows: list[Row] = []
     points: list[Row] = []
     for label, (training, held, build, epochs) in kinds(work).items():

@@ -1,10 +1,11 @@
 """Of two architectures of equal accuracy one merges and the other does not."""
 
 from collections.abc import Callable
+from functools import partial
 
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
-from measures import Data, Params, mean_std, measured, on
+from measures import Data, Params, averages, ensemble, mean_std, measured, on
 from networks import VGG16, ResNet20, vgg
 from shared import CONVOLUTIONAL, convolutional, several, slug, small_images
 from torch import nn
@@ -26,27 +27,29 @@ FULL: dict[str, Callable[[], nn.Module]] = {
     "VGG16": lambda: vgg(VGG16),
     "ResNet20-LN x16": lambda: ResNet20(16, "ln"),
 }
+FIGURES = (("average", "midpoint, %", 2), ("repaired", "midpoint, REPAIR, %", 2), ("barrier", "barrier, nats", 3))
 QUICK = {label: CONVOLUTIONAL[label] for label in ("VGG, 6 convolutions", "ResNet-LN x4, 6 convolutions")}
 
 
-def networks(work: Work, label: str) -> list[Params]:
-    """Six of them."""
+def networks(work: Work, label: str) -> tuple[Data, list[Params]]:
+    """Six of them, and what they were trained on."""
     if not work.full:
-        return convolutional(work, label)[1]
-    recipe = Recipe(0, 50, 1e-3, weight_decay=0.01, augment=True)
-    return several(work, f"cifar10_{slug(label)}", FULL[label], work.images("cifar10", "train"), recipe)
+        return convolutional(work, label)
+    training, recipe = work.images("cifar10", "train"), Recipe(0, 50, 1e-3, weight_decay=0.01, augment=True)
+    return training, several(work, f"cifar10_{slug(label)}", FULL[label], training, recipe)
 
 
-def pair(work: Work, build: Callable[[], nn.Module], nets: list[Params], test: Data) -> dict[str, list[float]]:
-    """The barrier and the accuracy in the middle, as they are and aligned."""
+def pair(
+    work: Work, build: Callable[[], nn.Module], nets: list[Params], unlabeled: Data, test: Data
+) -> dict[str, dict[str, float]]:
+    """The barrier and the accuracy of the average, as they are and aligned; and the ensemble's."""
     a, b = nets
     model = work.host(build)
-    moved = ob.match(a, b, ob.discover(model, (test[0][:2],))).apply(b)
-    lines = {
-        way: ob.profile_path(model, a, other, on(test), lams=work.pick(7, 25))
-        for way, other in (("naive", b), ("aligned", moved))
-    }
-    return {way: [p.loss_barrier(), 100 * (1 - p.error[len(p.lams) // 2])] for way, p in lines.items()}
+    found = {"ensemble": ensemble(model, nets, test)}
+    for way, other in (("naive", b), ("aligned", ob.match(a, b, ob.discover(model, (test[0][:2],))).apply(b))):
+        barrier = ob.profile_path(model, a, other, on(test), lams=work.pick(7, 25)).loss_barrier()
+        found[way] = averages(model, [a, other], unlabeled, test) | {"barrier": barrier}
+    return found
 
 
 def run(work: Work) -> Outcome:
@@ -55,22 +58,24 @@ def run(work: Work) -> Outcome:
     rows: list[Row] = []
     points: list[Row] = []
     for label, build in work.pick(QUICK, FULL).items():
-        nets, model, key = networks(work, label), work.host(build), slug(label)
+        training, nets = networks(work, label)
+        model, key, unlabeled = work.host(build), slug(label), (training[0][:1000], training[1][:1000])
         ends = [work.cell(f"{key}_end_{s}", lambda net=net: measured(model, net, test)) for s, net in enumerate(nets)]
         cells = [
-            work.cell(f"{key}_{k}", lambda given=nets[k : k + 2], build=build: pair(work, build, given, test))
-            for k in (0, 2, 4)
+            work.cell(f"{key}_{k}", partial(pair, work, build, nets[k : k + 2], unlabeled, test)) for k in (0, 2, 4)
         ]
         rows.append({
             "network": label,
             "ends, %": mean_std([end["accuracy"] for end in ends]),
-            "naive midpoint, %": mean_std([cell["naive"][1] for cell in cells]),
-            "aligned midpoint, %": mean_std([cell["aligned"][1] for cell in cells]),
-            "naive barrier, nats": mean_std([cell["naive"][0] for cell in cells], 3),
-            "aligned barrier, nats": mean_std([cell["aligned"][0] for cell in cells], 3),
+            "ensemble, %": mean_std([cell["ensemble"]["accuracy"] for cell in cells]),
+            **{
+                f"{way} {shown}": mean_std([cell[way][key] for cell in cells], digits)
+                for key, shown, digits in FIGURES
+                for way in ("naive", "aligned")
+            },
         })  # fmt: skip
         points += [
-            {"network": label, "loss barrier": cell[way][0], "matching": way}
+            {"network": label, "loss barrier": cell[way]["barrier"], "matching": way}
             for way in ("naive", "aligned")
             for cell in cells
         ]

@@ -116,6 +116,23 @@ def test_training_lowers_the_loss_and_ends_stay_to_the_bit() -> None:
     assert profile.path.barrier() < 0.6 * line.barrier()
 
 
+def test_members_are_the_points_that_are_profiled() -> None:
+    """Networks along a curve, ready to run, have the losses of its profile, BatchNorm re-estimated or kept."""
+    curve = fit_curve(network(), trained(1), trained(2), data(), classify, schedule=Schedule(epochs=2))
+    points = (0.0, 0.4, 1.0)
+    for policy in ("reestimate", "keep"):
+        evaluation = Evaluation(classify, data(), batchnorm=policy)
+        profile = profile_curve(curve, network(), evaluation, points)
+        losses = []
+        for member in curve.members(network(), points, evaluation):
+            model = network().eval()
+            model.load_state_dict(member)
+            with torch.no_grad():
+                rows = [classify(model, batch) for batch in data()]
+            losses.append(float(sum(row["loss"] for row in rows) / sum(row["count"] for row in rows)))
+        assert losses == pytest.approx(profile.loss, abs=1e-6), policy
+
+
 def test_same_seed_same_bytes() -> None:
     """The same seed gives the same curve to the bit, another seed another curve."""
     a, b = trained(1, 2), trained(2, 2)

@@ -12,8 +12,9 @@ from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd
 
 from onebasin.checkpoint import Source
-from onebasin.connectivity.features import REPEATS, LayerFigures, Taken, as_rows, module_of, reading, states_of
+from onebasin.connectivity.features import REPEATS, LayerFigures, Taken, as_rows, module_of, reading
 from onebasin.connectivity.linearity import COLUMNS, Tally, ratio, spanned, vertices, weighted
+from onebasin.connectivity.measure import states_of
 from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation
 

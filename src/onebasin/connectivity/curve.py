@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source, load_params, save_checkpoint
+from onebasin.connectivity.measure import states_of
 from onebasin.connectivity.span import Span
 from onebasin.errors import OptionError
-from onebasin.evaluation import Params
+from onebasin.evaluation import Evaluation, Params
 from onebasin.files import write_error
 from onebasin.json_file import numbers, read_json, record, typed, write_json
 from onebasin.merging.rule import Shares
@@ -88,6 +89,20 @@ class Curve:
         Buffers are summed like parameters; integers come from the first.
         """
         return weighted(self.controls, self.weights(t))
+
+    def members(self, model: nn.Module, points: Sequence[float], evaluation: Evaluation) -> list[dict[str, Tensor]]:
+        """Networks of an ensemble along the curve (Garipov et al. 2018): its points, ready to run.
+
+        Args:
+            model: of the architecture; left as it is.
+            points: t of each, from 0 to 1.
+            evaluation: what becomes of BatchNorm's statistics: they should be re-estimated.
+
+        Raises:
+            OptionError: if the evaluation repairs, as in `profile_curve`.
+        """
+        check_policy(evaluation)
+        return states_of(Span(model, self.controls), [self.weights(t) for t in points], evaluation)
 
     @property
     def length(self) -> float:
@@ -176,6 +191,16 @@ class Curve:
         controls = tuple(dict(load_params(folder / f"control_{place}.safetensors")) for place in range(count))
         matching = Matching.load(folder / MATCHING_FILE) if (folder / MATCHING_FILE).exists() else None
         return cls(kind, controls, parameters, losses, complete, matching)
+
+
+def check_policy(evaluation: Evaluation) -> None:
+    """Refuse REPAIR on curves: control networks are not on them, and their units' spreads are no target.
+
+    Raises:
+        OptionError: if the evaluation repairs.
+    """
+    if evaluation.batchnorm == "repair":
+        raise OptionError("batchnorm", expected="reestimate or keep", found="repair", remedy="choose one for curves")
 
 
 def weighted(networks: Sequence[Params], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from torch import nn
 
-from onebasin.connectivity.curve import Curve
+from onebasin.connectivity.curve import Curve, check_policy
 from onebasin.connectivity.measure import Measured, measure
 from onebasin.connectivity.path import FORMAT as PATH_FORMAT
 from onebasin.connectivity.path import PathProfile, profile_of
@@ -154,8 +154,7 @@ def profile_curve(
             on them and their units' spreads are no target.
         MismatchError: if a control network does not fit the model.
     """
-    if evaluation.batchnorm == "repair":
-        raise OptionError("batchnorm", expected="reestimate or keep", found="repair", remedy="choose one for curves")
+    check_policy(evaluation)
     ts = _points(points)
     span = Span(model, curve.controls)
     rows: list[tuple[float, Measured]] = []

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source
-from onebasin.connectivity.features import states_of
+from onebasin.connectivity.measure import states_of
 from onebasin.connectivity.span import Span
 from onebasin.errors import OptionError
 from onebasin.evaluation import Batches, Evaluate, Evaluation, fitting, repeatable, required

@@ -15,9 +15,8 @@ from onebasin.checkpoint import Source
 from onebasin.connectivity.comparison import Values, compare, recovered
 from onebasin.connectivity.ensemble import EnsembleScore, Predictions, predictions
 from onebasin.connectivity.ensemble_result import EnsembleRow, EnsembleTable
-from onebasin.connectivity.features import states_of
 from onebasin.connectivity.linearity import vertices
-from onebasin.connectivity.measure import TOGETHER
+from onebasin.connectivity.measure import TOGETHER, states_of
 from onebasin.connectivity.span import Span
 from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from onebasin.connectivity.measure import MEMORY, State, reestimate, state_at
+from onebasin.connectivity.measure import MEMORY
 from onebasin.connectivity.span import Span
 from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation, Params, Runner
@@ -66,15 +66,6 @@ def feature_layers(model: nn.Module) -> tuple[str, ...]:
         if not isinstance(module, REPEATS)
         and (not any(True for _ in module.children()) or any(True for _ in module.parameters(recurse=False)))
     )
-
-
-def states_of(span: Span, points: Sequence[Sequence[float]], evaluation: Evaluation) -> list[State]:
-    """The tensors of points, ready to run: BatchNorm's statistics and repairs as the evaluation says."""
-    with torch.no_grad():
-        states = [state_at(span, weights, evaluation) for weights in points]
-        if evaluation.batchnorm == "reestimate":
-            reestimate(span, states, evaluation)
-    return states
 
 
 @contextmanager

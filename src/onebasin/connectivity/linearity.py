@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source
-from onebasin.connectivity.features import as_rows, distances_of_lengths, reading, states_of
+from onebasin.connectivity.features import as_rows, distances_of_lengths, reading
+from onebasin.connectivity.measure import states_of
 from onebasin.connectivity.span import Span
 from onebasin.errors import OptionError
 from onebasin.evaluation import Evaluation

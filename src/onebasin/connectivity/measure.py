@@ -109,6 +109,15 @@ def state_at(span: Span, weights: Sequence[float], evaluation: Evaluation) -> St
     return {name: found.params[name] for name in state}
 
 
+def states_of(span: Span, points: Sequence[Sequence[float]], evaluation: Evaluation) -> list[State]:
+    """The tensors of points, ready to run: BatchNorm's statistics and repairs as the evaluation says."""
+    with torch.no_grad():
+        states = [state_at(span, weights, evaluation) for weights in points]
+        if evaluation.batchnorm == "reestimate":
+            reestimate(span, states, evaluation)
+    return states
+
+
 def reestimate(span: Span, states: Sequence[State], evaluation: Evaluation) -> None:
     """Replace BatchNorm's statistics in several networks by those of the calibration data, in one pass.
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source, load_params, save_checkpoint
-from onebasin.connectivity.features import states_of
+from onebasin.connectivity.measure import states_of
 from onebasin.connectivity.simplex import check_vertices, log_volume
 from onebasin.connectivity.span import Span
 from onebasin.connectivity.training import Fit, Schedule, fit_vertices

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.checkpoint import Source
-from onebasin.connectivity.features import LayerFigures, Reader, as_rows, hooked, module_of, reading, states_of
-from onebasin.connectivity.measure import State
+from onebasin.connectivity.features import LayerFigures, Reader, as_rows, hooked, module_of, reading
+from onebasin.connectivity.measure import State, states_of
 from onebasin.connectivity.span import Span
 from onebasin.errors import MismatchError, OptionError
 from onebasin.evaluation import Evaluation, positive
