@@ -1,12 +1,13 @@
 """Every error that corrections raise: rows of the table in `test_error_messages.py`."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from onebasin import discover
-from onebasin.correction import class_accuracies, correct, expand, refit, repair
+from onebasin.correction import class_accuracies, correct, expand, reestimate_batchnorm, refit, repair, rescale
 from onebasin.errors import MismatchError, OneBasinError, OptionError
 from onebasin.tasks import classification_logits
 
@@ -31,6 +32,11 @@ def run_otherwise(model: nn.Module, batch: object) -> dict[str, object]:
     return (
         {"loss": model(x).exp(), "count": 1} if batch == 0 else {"loss": model.weight.t().sin() @ x.sin(), "count": 1}
     )
+
+
+def run_value(model: nn.Module, batch: float) -> dict[str, object]:
+    """Run a model of one input on a number, twice."""
+    return {"loss": model(torch.full((2, 1), batch)), "count": 2}
 
 
 def correction(function: Callable[..., object], **options: object) -> object:
@@ -79,6 +85,24 @@ ROWS: list[Row] = [
         lambda: correction(refit, evaluate=run_otherwise, batches=[0, 1]),
         OptionError,
         r"^model: expected the same operations for every batch, found other ones on some batch: aten\.sin\.de",
+    ),
+    *(
+        (
+            lambda function=function: correction(function, evaluate=run_value, batches=[0.5, math.nan]),
+            OptionError,
+            r"^batches: expected finite values in every layer, found NaN or infinity at weight, in batch 2; look for",
+        )
+        for function in (refit, repair, rescale)
+    ),
+    (
+        lambda: correction(refit, evaluate=run_value, batches=[1e30, -1e30]),
+        OptionError,
+        r"^batches: expected activations whose squares fit the model's dtype, found larger ones at weight; look",
+    ),
+    (
+        lambda: reestimate_batchnorm(nn.BatchNorm1d(1), [0.5, math.nan], run_value),
+        OptionError,
+        r"^batches: expected finite values in every layer, found NaN or infinity at running_mean; look for them in the",
     ),
     (lambda: correction(repair, form="x"), OptionError, r"^form: expected forward or closed, found 'x'; choose one of"),
     (

@@ -6,7 +6,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from onebasin.correction.solve import RIDGES, Moments, Ridge, choose_ridge, rectified_fit
+from onebasin.correction.solve import RIDGES, Moments, Ridge, choose_ridge, rectified_fit, spanned
 
 
 def problem(rows: int = 60, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,7 +63,7 @@ def parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_moments_know_the_error() -> None:
-    """Error, spread, mean and covariance from moments are those of the rows."""
+    """Error, spread, and mean and variance of outputs from moments are those of the rows."""
     x, y, W = problem()
     b, moments = torch.randn(2, 3).double(), gathered(x, y)
     both = gathered(x[:, :20], y[:, :20]) + gathered(x[:, 20:], y[:, 20:])
@@ -71,8 +71,29 @@ def test_moments_know_the_error() -> None:
     assert moments.error(W, b) == pytest.approx(float((x @ W + b[:, None] - y).square().sum()))
     assert both.error(W, b) == pytest.approx(moments.error(W, b))
     assert moments.spread() == pytest.approx(float((y - y.mean(1, keepdim=True)).square().sum()))
-    torch.testing.assert_close(moments.mean(), x.mean(1))
-    torch.testing.assert_close(moments.covariance()[1], torch.cov(x[1].T, correction=0))
+    torch.testing.assert_close(moments.outputs(W), ((x @ W).mean(1), (x @ W).var(1, correction=0)))
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_few_rows_are_solved_in_their_span(intercept: bool) -> None:
+    """With fewer rows than inputs, the problem in the rows' coordinates has the solution of the whole one."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 9, 40, generator=generator, dtype=torch.float64) + 1
+    x[0, 3] = x[0, 2]  # rows that depend on each other
+    y = torch.randn(2, 9, 3, generator=generator, dtype=torch.float64)
+    center = torch.randn(2, 40, 3, generator=generator, dtype=torch.float64)
+    fixed = None if intercept else torch.full((2, 3), 0.7, dtype=torch.float64)
+    Q, coordinates = spanned(x)
+    few = Moments.zero(2, 9, 3, width=40)
+    few.add(coordinates, y)
+    whole = gathered(x, y)
+    V, b = Ridge(few, Q.mT @ center, 0.02, fixed).solve(few.xy, few.y)
+    W, c = Ridge(whole, center, 0.02, fixed).solve(whole.xy, whole.y)
+
+    torch.testing.assert_close(center + Q @ (V - Q.mT @ center), W)
+    torch.testing.assert_close(b, c)
+    torch.testing.assert_close(few.outputs(V), whole.outputs(W))
+    assert few.error(V, b) == pytest.approx(whole.error(W, c))
 
 
 def test_the_ridge_is_chosen_on_held_rows() -> None:

@@ -45,7 +45,8 @@ def reestimate_batchnorm(
         the number of samples used; 0 for a model without BatchNorm.
 
     Raises:
-        OptionError: if there are BatchNorm layers and no batches, or `samples` is below 1.
+        OptionError: if there are BatchNorm layers and no batches, `samples` is below 1, or what reaches a layer is not
+            finite.
     """
     layers = batchnorm_layers(model)
     if not layers:
@@ -66,7 +67,19 @@ def reestimate_batchnorm(
                 progress(Progress("re-estimating BatchNorm", used, samples))
                 if samples is not None and used >= samples:
                     break
+    _check(model)
     return used
+
+
+def _check(model: nn.Module) -> None:
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")) and not bool(buffer.isfinite().all()):
+            raise OptionError(
+                "batches",
+                expected="finite values in every layer",
+                found=f"NaN or infinity at {name}",
+                remedy="look for them in the data and in the network",
+            )
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def unfolded(site: Site, params: Params, W: Tensor, b: Tensor, moments: tuple[Te
         params: the tensors so far.
         W: `[groups, in, out]`, float64.
         b: `[groups, out]`, float64; not used where the site has neither bias nor norm.
-        moments: mean `[groups, in]` and covariance `[groups, in, in]` of the inputs, float64.
+        moments: mean and variance of `x W`, `[groups, out]`, float64.
     """
     if site.norm is None:
         changed = {site.name: _with(params[site.name], site.entries, W)}
@@ -58,8 +58,7 @@ def unfolded(site: Site, params: Params, W: Tensor, b: Tensor, moments: tuple[Te
         r = torch.where(length > 0, before.norm(dim=1) / length, torch.ones_like(length))
         r = torch.where(r > 0, r, torch.ones_like(r))
         W = W * r[:, None]
-        m = (moments[0][:, None] @ W)[:, 0] + c
-        v = torch.einsum("gio,gij,gjo->go", W, moments[1], W).clamp(min=0)
+        m, v = r * moments[0] + c, r.square() * moments[1]
         changed = {
             norm.weight: _like((v + norm.eps).sqrt() / r, params[norm.weight]),
             norm.bias: _like(b + (m - c) / r, params[norm.bias]),

@@ -109,10 +109,12 @@ class Data:
     Attributes:
         runs: each runs a model on one batch.
         counts: the samples of each.
+        first: the number of the first among all batches, from 1.
     """
 
     runs: tuple[Run, ...]
     counts: tuple[int, ...]
+    first: int = 1
 
     @property
     def samples(self) -> int:

@@ -12,6 +12,7 @@ from onebasin.correction.hosting import Data, Networks, write
 from onebasin.correction.rows import count_rows, input_rows, output_rows, pick_rows
 from onebasin.correction.site import Plan, Site
 from onebasin.correction.trace import Node, Watcher, watch
+from onebasin.errors import OptionError
 
 _NOTHING = torch.empty(0)
 
@@ -44,6 +45,21 @@ class Reading:
         if self.site.stream is None:
             return self.inputs.new_zeros(1, self.inputs.shape[1], 1)
         return self.end - self.own
+
+    def check(self, parts: Sequence[str], batch: int) -> None:
+        """Refuse what cannot be averaged or solved.
+
+        Raises:
+            OptionError: if a part that was read holds NaN or infinity.
+        """
+        for part in parts:
+            if not bool(getattr(self, part).isfinite().all()):
+                raise OptionError(
+                    "batches",
+                    expected="finite values in every layer",
+                    found=f"NaN or infinity at {self.site.name}, in batch {batch}",
+                    remedy="look for them in that batch and in the networks",
+                )
 
     def watchers(self, *parts: str) -> list[tuple[Node, Watcher]]:
         """The operations to look at, in order, to read `"inputs"`, `"own"` and `"end"`."""
@@ -117,6 +133,9 @@ def read_sites(
         seed: which rows.
         parts: what to read of them.
         take: called with the position and the reading, for every batch and site.
+
+    Raises:
+        OptionError: if a layer reads or gives NaN or infinity.
     """
     for number, (run, count) in enumerate(zip(data.runs, data.counts, strict=True)):
         readings = {
@@ -125,6 +144,7 @@ def read_sites(
         }
         watch(model, run, joined([row for reading in readings.values() for row in reading.watchers(*parts)]))
         for position, reading in readings.items():
+            reading.check(parts, data.first + number)
             take(position, reading)
 
 

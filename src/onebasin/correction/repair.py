@@ -149,7 +149,7 @@ def _targets(networks: Networks, data: Data, plan: Plan, seed: int) -> tuple[dic
 
     for number, (run, count) in enumerate(zip(data.runs, data.counts, strict=True)):
         # Batch by batch, so that only the rows of one are in memory.
-        part, rows = Data((run,), (count,)), -(-_ROWS * count // data.samples)
+        part, rows = Data((run,), (count,), number + 1), -(-_ROWS * count // data.samples)
         averages = average_rows(networks, part, sites, dict.fromkeys(sites, rows), seed + number, "own", each=take)
         for position, (average,) in averages.items():
             both[position].add(average)

@@ -20,6 +20,7 @@ class Moments:
 
     Attributes:
         count: rows so far.
+        width: how many inputs the layer has, where x are coordinates in a smaller space that all rows lie in.
         x: sums of inputs, `[groups, in]`.
         y: sums of targets, `[groups, out]`.
         xx: the Gram matrices, `[groups, in, in]`.
@@ -28,6 +29,7 @@ class Moments:
     """
 
     count: int
+    width: int
     x: Tensor
     y: Tensor
     xx: Tensor
@@ -35,10 +37,13 @@ class Moments:
     yy: Tensor
 
     @classmethod
-    def zero(cls, groups: int, inputs: int, outputs: int, device: torch.device) -> Self:
+    def zero(
+        cls, groups: int, inputs: int, outputs: int, device: torch.device | None = None, width: int | None = None
+    ) -> Self:
         """No rows yet."""
         shapes = ((inputs,), (outputs,), (inputs, inputs), (inputs, outputs), (outputs,))
-        return cls(0, *(torch.zeros(groups, *shape, dtype=torch.float64, device=device) for shape in shapes))
+        sums = (torch.zeros(groups, *shape, dtype=torch.float64, device=device) for shape in shapes)
+        return cls(0, inputs if width is None else width, *sums)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Take in rows: x `[groups, rows, in]`, y `[groups, rows, out]`."""
@@ -52,16 +57,13 @@ class Moments:
     def __add__(self, other: Self) -> "Moments":
         """The sums over the rows of both."""
         pairs = ((getattr(self, name), getattr(other, name)) for name in ("x", "y", "xx", "xy", "yy"))
-        return Moments(self.count + other.count, *(a + b for a, b in pairs))
+        return Moments(self.count + other.count, self.width, *(a + b for a, b in pairs))
 
-    def mean(self) -> Tensor:
-        """The mean input, `[groups, in]`."""
-        return self.x / self.count
-
-    def covariance(self) -> Tensor:
-        """The covariance of the inputs, `[groups, in, in]`."""
-        mean = self.mean()
-        return self.xx / self.count - mean[:, :, None] * mean[:, None]
+    def outputs(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of `x W`, `[groups, out]`."""
+        mean = self.x / self.count
+        covariance = self.xx / self.count - mean[:, :, None] * mean[:, None]
+        return (mean[:, None] @ W)[:, 0], (W * (covariance @ W)).sum(1).clamp(min=0)
 
     def error(self, W: Tensor, b: Tensor) -> float:
         """The sum of squares of `x W + b - y`."""
@@ -78,36 +80,54 @@ class Moments:
 class Ridge:
     """Least squares for one layer: `min |x W + b - y|^2 + ridge |W - W0|^2`, b free where there is an intercept.
 
+    With the Gram matrix G of the inputs and their products C with the targets, `(G + ridge) W = C + ridge W0`.
+
     Args:
-        moments: of the rows.
+        moments: of the rows; finite.
         center: `W0`, `[groups, in, out]`, float64.
-        ridge: in parts of the mean diagonal entry of the Gram matrix (centered, where there is an intercept).
+        ridge: in parts of the mean diagonal entry of the inputs' Gram matrix (centered, where there is an intercept).
         fixed: the bias `[groups, out]` that stays; None to fit one.
     """
 
     def __init__(self, moments: Moments, center: Tensor, ridge: float, fixed: Tensor | None) -> None:
-        self._moments, self._center, self._fixed = moments, center, fixed
+        self._moments, self._fixed = moments, fixed
         gram = moments.xx
         if fixed is None:
             gram = gram - moments.x[:, :, None] * moments.x[:, None] / moments.count
-        diagonal, whole = gram.diagonal(dim1=1, dim2=2), moments.xx.diagonal(dim1=1, dim2=2)
+        # The trace does not depend on the coordinates: the mean is that over the inputs of the layer.
+        diagonal, whole = (part.diagonal(dim1=1, dim2=2).sum(1) / moments.width for part in (gram, moments.xx))
         # Where inputs hardly vary, what is left after centering is rounding: a little of their size keeps that down.
-        size = ridge * diagonal.mean(1) + _ROUNDING * whole.mean(1) + torch.finfo(torch.float64).tiny
-        self._gram = gram
+        size = ridge * diagonal + _ROUNDING * whole + torch.finfo(torch.float64).tiny
         failed = torch.ones(())
         while bool(failed.any()):
-            floor = torch.diag_embed(size[:, None].expand_as(diagonal))
-            self._factor, failed = torch.linalg.cholesky_ex(gram + floor)
+            self._pull = size[:, None, None] * center
+            self._factor, failed = torch.linalg.cholesky_ex(gram + torch.diag_embed(size[:, None].expand_as(moments.x)))
             size = 10 * size
 
     def solve(self, xy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """W `[groups, in, out]` and b `[groups, out]` for targets with these moments."""
         x, count = self._moments.x, self._moments.count
         cross = xy - x[:, :, None] * (y / count if self._fixed is None else self._fixed)[:, None]
-        W = self._center + torch.cholesky_solve(cross - self._gram @ self._center, self._factor)
+        W = torch.cholesky_solve(cross + self._pull, self._factor)
         if self._fixed is not None:
             return W, self._fixed
         return W, (y - (x[:, None] @ W)[:, 0]) / count
+
+
+def spanned(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates of inputs in the space that they span, where there are fewer rows than inputs.
+
+    What a ridge leaves of `W - W0` lies in that space, so that the problem is solved there, with Gram matrices of the
+    size of the rows: with `x^T = Q R`, the inputs are `R^T`, the centre is `Q^T W0`, and `W = W0 + Q (V - Q^T W0)`.
+
+    Args:
+        x: `[groups, rows, in]`.
+
+    Returns:
+        Q, `[groups, in, rows]`, float64, orthonormal; and the coordinates, `[groups, rows, rows]`, in the dtype of x.
+    """
+    Q, R = torch.linalg.qr(x.double().transpose(1, 2))
+    return Q, R.transpose(1, 2).to(x.dtype)
 
 
 def choose_ridge(fit: Moments, held: Moments, center: Tensor, fixed: Tensor | None) -> float:
