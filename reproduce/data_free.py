@@ -1,5 +1,7 @@
 """A plain VGG after averaging, repaired without any data."""
 
+from functools import partial
+
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
 from measures import Data, Params, batches, ensemble, evaluate, mean_std, measured
@@ -57,7 +59,7 @@ def run(work: Work) -> Outcome:
         found["ensemble"] = ensemble(model, [a, b], test)["accuracy"]
         return found
 
-    cells = [work.cell(f"pair_{k}", lambda k=k: pair(k)) for k in (0, 2, 4)]
+    cells = [work.cell(f"pair_{k}", partial(pair, k)) for k in (0, 2, 4)]
     needs = {"average": "", "rescale_from_weights": "nothing", "calibrate_biases": "nothing"}
     published = {"average": "10.5", "calibrate_biases": "83.8", "rescale": "84.5", "repair": "64.6"}
     rows: list[Row] = [

@@ -1,11 +1,13 @@
 """Ensembles at equal forwards, and what the average of aligned networks gives at one."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
 from measures import Data, Params, batches, evaluate, mean_std, measured, on
 from shared import build_mlp, mlps
+from torch import Tensor
 
 import onebasin as ob
 from onebasin.connectivity import snapshot_average
@@ -18,7 +20,7 @@ CLAIM = Claim(
     "Garipov et al. (2018), Izmailov et al. (2018), Benton et al. (2021): gains per component, not per forward",
     "VGG16 and ResNets on CIFAR there; here an MLP of 3 x 512 on MNIST, all images, 60 epochs, 1, 2, 4, 8 forwards",
     "30 epochs, three sets of four networks that share some, 1, 2, 4 forwards; 2 epochs of what is trained between them",
-    (13, 12),
+    (15, 12),
     ("mnist",),
 )
 
@@ -28,20 +30,20 @@ def contenders(work: Work, aligned: list[Params], training: Data, val: Data, tes
     model, last, members = work.host(MNIST_MLP), len(aligned), work.pick(4, 8)
     steps, schedule = batches(training, 250), ob.Schedule(work.pick(2, 20), 0.02, seed=0)
 
-    def likelihood(params: Params) -> float:
-        return -measured(model, params, val)["loss"]
+    def likelihood(params: Mapping[str, Tensor]) -> float:
+        return -measured(model, dict(params), val)["loss"]
 
     cycles = ob.cyclic(model, aligned[0], batches(training, 128), evaluate, cycles=members)
     simplex = ob.fit_simplex(model, aligned[:1], steps, evaluate, 2, schedule=schedule)
     edges = [(k, last) for k in range(last)]
     joined = ob.fit_complex(model, aligned, edges, steps, evaluate, schedule=schedule)
     return {
-        "FGE from the first": [*cycles.snapshots],
-        "SWA from the first": [snapshot_average(model, cycles.snapshots, on(test))],
+        "FGE from the first": [dict(snapshot) for snapshot in cycles.snapshots],
+        "SWA from the first": [dict(snapshot_average(model, cycles.snapshots, on(test)))],
         "greedy soup": [greedy(aligned, likelihood).params],
         "ESPRO around the first": simplex.members(model, members, on(test)),
         "complex points": joined.members(model, members, on(test)),
-        "star centre": [ob.fit_star(model, aligned, steps, evaluate, schedule=schedule).centre],
+        "star centre": [dict(ob.fit_star(model, aligned, steps, evaluate, schedule=schedule).centre)],
     }
 
 

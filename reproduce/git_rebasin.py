@@ -5,6 +5,7 @@ from functools import partial
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
 from measures import Data, Params, averages, batches, ensemble, evaluate, mean_std, measured, on
+from networks import Build
 from shared import build_mlp, mlps
 
 import onebasin as ob
@@ -16,13 +17,13 @@ CLAIM = Claim(
     "MLP of 3 x 512 on MNIST and CIFAR-10, 60 epochs, 25 points, train and test",
     "the same on MNIST but 30 epochs; on CIFAR-10 20,000 training images and 10 epochs; 5,000 train and test images to "
     "measure on, three pairs",
-    (12, 15),
+    (14, 15),
     ("mnist", "cifar10"),
 )
 WAYS = ("naive", "weight", "best", "activations", "straight-through")
 
 
-def matched(way: str, a: Params, b: Params, work: Work, kind: tuple[object, Data]) -> Params:
+def matched(way: str, a: Params, b: Params, work: Work, kind: tuple[Build, Data]) -> Params:
     """The second network, reordered."""
     build, train = kind
     if way == "naive":
@@ -40,7 +41,7 @@ def matched(way: str, a: Params, b: Params, work: Work, kind: tuple[object, Data
     return ob.match(a, b, symmetry, way).apply(b)
 
 
-def pair(way: str, a: Params, b: Params, work: Work, build: object, data: dict[str, Data]) -> dict[str, object]:
+def pair(way: str, a: Params, b: Params, work: Work, build: Build, data: dict[str, Data]) -> dict[str, object]:
     """The average, the ensemble, and profiles on training and test data."""
     moved = matched(way, a, b, work, (build, data["train"]))
     unlabeled = (data["train"][0][:2000], data["train"][1][:2000])

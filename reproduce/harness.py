@@ -113,7 +113,7 @@ class Work:
 
     def images(self, name: str, split: str, count: int | None = None) -> Data:
         """The first images of a split and their labels."""
-        batches = list(load_task(name, data_root=self.data_root).batches(split))
+        batches: list[Any] = list(load_task(name, data_root=self.data_root).batches(split))
         images, labels = (torch.cat([batch[k] for batch in batches])[:count] for k in (0, 1))
         return images.to(self.device), labels.to(self.device)
 

@@ -1,5 +1,6 @@
 """Features are linear in the parameters where networks are connected: LLFC, CTL and the onset of spawning."""
 
+from collections.abc import Callable
 from functools import partial
 
 from chart import Chart
@@ -18,7 +19,7 @@ CLAIM = Claim(
     "Zhou et al. (LLFC, NeurIPS 2023; CTL, ICML 2024); Frankle et al. (2020)",
     "ResNet-20 and VGG-16 on CIFAR-10 there; here an MLP of 3 x 512 on MNIST, all images, 40 epochs",
     "the same but 10 epochs; three pairs; onset on one pair a split epoch",
-    (18, 12),
+    (13, 12),
     ("mnist",),
 )
 
@@ -36,8 +37,9 @@ def children(work: Work, training: Data, split: int, seed: int, epochs: int) -> 
     return found
 
 
-def figures(work: Work, a: Params, b: Params, test: Data) -> dict[str, object]:
+def figures(work: Work, pair: Callable[[], list[Params]], test: Data) -> dict[str, object]:
     """Per layer 1 - cos of the average's features and of the networks', and the barrier."""
+    a, b = pair()
     model = work.host(MNIST_MLP)
     found = ob.feature_linearity(model, [a, b], on(test))
     profile = ob.profile_path(model, a, b, on(test), lams=work.pick(7, 25))
@@ -68,7 +70,7 @@ def run(work: Work) -> Outcome:
     epochs = work.pick(10, 40)
     model = work.host(MNIST_MLP)
     symmetry = ob.discover(model, (test[0][:2],))
-    kinds = {
+    kinds: dict[str, Callable[[int], list[Params]]] = {
         "spawned after 3 epochs": lambda k: children(work, training, 3, k, epochs),
         "independent, matched": lambda k: [
             nets[2 * k],
@@ -81,7 +83,7 @@ def run(work: Work) -> Outcome:
     points: list[Row] = []
     for kind, pair in kinds.items():
         key = "".join(c for c in kind if c.isalnum())
-        cells = [work.cell(f"{key}_{k}", lambda k=k, pair=pair: figures(work, *pair(k), test)) for k in range(3)]
+        cells = [work.cell(f"{key}_{k}", partial(figures, work, partial(pair, k), test)) for k in range(3)]
         inner = [layer for layer, name in enumerate(cells[0]["layers"]) if layer > 1]
         rows.append({
             "pair": kind,
@@ -99,9 +101,8 @@ def run(work: Work) -> Outcome:
             for name, defect in zip(cell["layers"], cell["defect"], strict=True)
         ]
     for split in (0, 1, 2, 4):
-        cell = work.cell(
-            f"onset_{split}", lambda split=split: figures(work, *children(work, training, split, 0, epochs), test)
-        )
+        pair_of = partial(children, work, training, split, 0, epochs)
+        cell = work.cell(f"onset_{split}", partial(figures, work, pair_of, test))
         rows.append({
             "pair": f"onset: parted after {split} epochs (one pair)",
             "1 - cos(average, mean), largest layer": f"{max(cell['defect'][2:]):.3f}",

@@ -8,9 +8,8 @@ import torch
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
 from measures import Params, mean_std
-from networks import VGG16, ResNet20, vgg
+from networks import VGG16, Build, ResNet20, vgg
 from shared import CONVOLUTIONAL, build_mlp, convolutional, mlps, slug
-from torch import nn
 
 import onebasin as ob
 
@@ -20,18 +19,19 @@ CLAIM = Claim(
     "Ainsworth, Hayase and Srinivasa (ICLR 2023): 3 s for the MLP, 194 s for ResNet20 of 32 times the width, on a V100",
     "MLP of 3 x 512 trained on MNIST; VGG16 and ResNet20-LN x1 ... x32 as initialised; the CPU and the GPU",
     "the same, small trained networks of 6 convolutions beside; up to x4; one core; three pairs",
-    (3, 15),
+    (30, 15),
     ("mnist", "fashion-mnist"),
 )
 METHODS = ("weight", "best")
 PUBLISHED = {"MLP 3 x 512": "3", "ResNet20-LN x32": "194"}
-FRESH: dict[str, Callable[[], nn.Module]] = {
+FRESH: dict[str, Build] = {
     "VGG16": lambda: vgg(VGG16),
     **{f"ResNet20-LN x{width}": partial(ResNet20, width, "ln") for width in (1, 2, 4, 8, 16, 32)},
 }
 """Networks as they are initialised: with nothing in common, they take longer than trained ones of their size."""
 LARGE = ("ResNet20-LN x8", "ResNet20-LN x16", "ResNet20-LN x32")
 Pairs = list[tuple[Params, Params]]
+Plan = tuple[Build, tuple[int, ...], Callable[[], Pairs]]
 NOT_RUN = "not run"
 
 
@@ -40,7 +40,7 @@ def pairs_of(nets: list[Params]) -> Pairs:
     return [(nets[k], nets[k + 1]) for k in (0, 2, 4)]
 
 
-def fresh(build: Callable[[], nn.Module]) -> Pairs:
+def fresh(build: Build) -> Pairs:
     """Three pairs of networks as they are initialised."""
     nets = []
     for seed in range(6):
@@ -49,37 +49,38 @@ def fresh(build: Callable[[], nn.Module]) -> Pairs:
     return pairs_of(nets)
 
 
-def plans(work: Work) -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Callable[[], Pairs]]]:
+def plans(work: Work) -> dict[str, Plan]:
     """Architecture, the shape of an input and networks, by name."""
-    trained = {
-        "MLP 3 x 512": (partial(build_mlp, "mnist"), (1, 28, 28), lambda: pairs_of(mlps(work, "mnist")[1])),
+    found: dict[str, Plan] = {
+        "MLP 3 x 512": (partial(build_mlp, "mnist"), (1, 28, 28), lambda: pairs_of(mlps(work, "mnist")[1]))
     }
-    small = {} if work.full else {
-        label: (build, (1, 14, 14), lambda label=label: pairs_of(convolutional(work, label)[1]))
-        for label, build in CONVOLUTIONAL.items()
-    }  # fmt: skip
-    large = {
-        label: (build, (3, 32, 32), partial(fresh, build))
-        for label, build in FRESH.items()
-        if work.full or label not in LARGE
-    }
-    return trained | small | large
+    for label, build in work.pick(CONVOLUTIONAL, {}).items():
+        found[label] = (build, (1, 14, 14), partial(trained, work, label))
+    for label, build in FRESH.items():
+        if work.full or label not in LARGE:
+            found[label] = (build, (3, 32, 32), partial(fresh, build))
+    return found
 
 
-def seconds(build: Callable[[], nn.Module], shape: tuple[int, ...], pairs: Pairs, device: str) -> dict[str, object]:
+def trained(work: Work, label: str) -> Pairs:
+    """Three pairs of small convolutional networks."""
+    return pairs_of(convolutional(work, label)[1])
+
+
+def seconds(plan: Plan, device: str) -> dict[str, object]:
     """Of every method on every pair; a first, untimed call loads what a process needs once."""
+    build, shape, pairs = plan
     model = build().eval()
     symmetry = ob.discover(model, (torch.zeros(2, *shape),))
-    placed = [[{name: tensor.to(device) for name, tensor in net.items()} for net in pair] for pair in pairs]
-    found: dict[str, object] = {"parameters": sum(tensor.numel() for tensor in model.parameters())}
-    ob.match(*placed[0], symmetry, "weight")
+    placed = [[{name: tensor.to(device) for name, tensor in net.items()} for net in pair] for pair in pairs()]
+    times: dict[str, list[float]] = {method: [] for method in METHODS}
+    ob.match(placed[0][0], placed[0][1], symmetry, "weight")
     for method in METHODS:
-        found[method] = []
         for a, b in placed:
             started = time.perf_counter()
             ob.match(a, b, symmetry, method)
-            found[method].append(time.perf_counter() - started)
-    return found
+            times[method].append(time.perf_counter() - started)
+    return {"parameters": sum(tensor.numel() for tensor in model.parameters()), **times}
 
 
 def run(work: Work) -> Outcome:
@@ -87,13 +88,8 @@ def run(work: Work) -> Outcome:
     devices = ("cpu", "cuda") if work.device == "cuda" else ("cpu",)
     rows: list[Row] = []
     points: list[Row] = []
-    for label, (build, shape, pairs) in plans(work).items():
-        cells = {
-            device: work.cell(
-                f"{slug(label)}_{device}", lambda d=device, p=pairs, b=build, s=shape: seconds(b, s, p(), d)
-            )
-            for device in devices
-        }
+    for label, plan in plans(work).items():
+        cells = {device: work.cell(f"{slug(label)}_{device}", partial(seconds, plan, device)) for device in devices}
         times = {
             f"{method}, {shown}, s": mean_std(cells[device][method]) if device in cells else NOT_RUN
             for device, shown in (("cpu", "CPU"), ("cuda", "GPU"))
@@ -108,7 +104,8 @@ def run(work: Work) -> Outcome:
             for value in cell[method]
         ]
     missing = [label for label in LARGE if not work.full]
-    rows += [dict.fromkeys(rows[0], NOT_RUN) | {"network": n, LAST: PUBLISHED.get(n, "")} for n in missing]
+    blank: Row = dict.fromkeys(rows[0], NOT_RUN)
+    rows += [blank | {"network": n, LAST: PUBLISHED.get(n, "")} for n in missing]
     reading = (
         "`weight` is one coordinate ascent, `best` the default, which tries several searches and keeps the best. The "
         "times are those of whole calls, proofs of optimality included, after a first one. Trained networks are found "

@@ -35,8 +35,8 @@ def predict(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
 
 def on(data: Data, calibration: Data | None = None, **options: Any) -> ob.Evaluation:
     """How networks are measured on data."""
-    given = {} if calibration is None else {"calibration": batches(calibration)}
-    return ob.Evaluation(evaluate, batches(data), predict, **given, **options)
+    held_out = None if calibration is None else batches(calibration)
+    return ob.Evaluation(evaluate, batches(data), predict, calibration=held_out, **options)
 
 
 def measured(model: nn.Module, params: Params, data: Data) -> dict[str, float]:

@@ -24,6 +24,7 @@ METHODS = ("cycle-consistent", "frank-wolfe", "merge-many", "hierarchical")
 CORRECTIONS = ("repair", "refit")
 PUBLISHED = {"networks themselves (mean)": "0.111-0.153", "merge-many, averaged": "0.0727, 98.31 %"}
 Scores = dict[str, float]
+Sets = list[list[tuple[int, ...]]]
 
 
 class Merger:
@@ -43,6 +44,10 @@ class Merger:
         fixed = ob.correct(self.model, ob.merge(nets), nets, self.unlabeled, evaluate, method=correction, samples=2000)
         return measured(self.model, fixed.params, self.test)
 
+    def moved_and_corrected(self, nets: list[Params], correction: str) -> Scores:
+        """After MergeMany, corrected."""
+        return self.corrected(self.moved(nets, "merge-many"), correction)
+
     def moved(self, nets: list[Params], method: str) -> list[Params]:
         """The networks in common coordinates."""
         universe = ob.match_many(nets, self.symmetry, method)
@@ -56,9 +61,7 @@ class Merger:
         }
         found |= {f"{method}, averaged": partial(self.average, nets, method) for method in METHODS}
         for correction in CORRECTIONS:
-            found[f"merge-many, averaged, {correction}"] = lambda c=correction: self.corrected(
-                self.moved(nets, "merge-many"), c
-            )
+            found[f"merge-many, averaged, {correction}"] = partial(self.moved_and_corrected, nets, correction)
             found[f"averaged as they are, {correction} (control)"] = partial(self.corrected, nets, correction)
         return found
 
@@ -69,10 +72,11 @@ def run(work: Work) -> Outcome:
     test = work.images("mnist", "test")
     merger = Merger(work, training, test)
     each = [work.cell(f"network_{s}", partial(measured, merger.model, net, test)) for s, net in enumerate(nets)]
-    quick = [[(0, 1, 2, 3, 4), (1, 2, 3, 4, 5), (5, 0, 2, 4, 1)]]
+    quick: Sets = [[(0, 1, 2, 3, 4), (1, 2, 3, 4, 5), (5, 0, 2, 4, 1)]]
+    full: Sets = [[tuple(range(5))], [tuple(range(32))]]
     rows: list[Row] = []
     points: list[Row] = []
-    for sets in work.pick(quick, [[tuple(range(5))], [tuple(range(32))]]):
+    for sets in work.pick(quick, full):
         found: dict[str, list[Scores]] = {}
         for number, chosen in enumerate(sets):
             mean = {key: sum(each[s][key] for s in chosen) / len(chosen) for key in ("loss", "accuracy")}

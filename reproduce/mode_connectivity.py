@@ -1,12 +1,14 @@
 """Minima of independent trainings are connected by curves and bands of low loss, and lie on simplexes with more minima."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
 from measures import Params, batches, evaluate, mean_std, on
-from networks import ResNet20
+from networks import Build, ResNet20
 from shared import CONVOLUTIONAL, convolutional, several, small_images
 from trainer import Recipe
 
@@ -21,7 +23,7 @@ CLAIM = Claim(
     "a ResNet with BatchNorm of 6 convolutions (32, 64, 128) on 6,000 FashionMNIST images of 14 x 14 pixels, 8 epochs; "
     "curves of 8 epochs, bands of 3 x 20 steps; losses on 1,000 of the images; three pairs for lines, curves and bands, one "
     "network for the simplex",
-    (18, 120),
+    (14, 120),
     ("fashion-mnist", "cifar10"),
 )
 
@@ -33,7 +35,8 @@ class Modes:
     """Networks, and how what lies between them is trained and measured."""
 
     def __init__(self, work: Work) -> None:
-        self.work, self.build = work, work.pick(CONVOLUTIONAL[SMALL], partial(ResNet20, 1, "bn"))
+        large: Build = partial(ResNet20, 1, "bn")
+        self.work, self.build = work, work.pick(CONVOLUTIONAL[SMALL], large)
         self.test = on(work.images("cifar10", "test") if work.full else small_images(work, "test", 2000))
         if work.full:
             training = work.images("cifar10", "train")
@@ -41,7 +44,8 @@ class Modes:
             self.nets = several(work, "cifar10_modes", self.build, training, recipe)
         else:
             training, self.nets = convolutional(work, SMALL)
-        held = tuple(tensor[: work.pick(1000, 10_000)] for tensor in training)
+        count = work.pick(1000, 10_000)
+        held = training[0][:count], training[1][:count]
         self.model = work.host(self.build)
         self.symmetry = ob.discover(self.model, (held[0][:2],))
         self.measuring = on(held, held)
@@ -109,7 +113,7 @@ class Modes:
 def run(work: Work) -> Outcome:
     """The highest training loss on lines, curves and a band; ensembles of their points; a trained simplex."""
     modes = Modes(work)
-    cells = [work.cell(f"lines_{k}", lambda k=k: modes.lines(k)) for k in PAIRS]
+    cells = [work.cell(f"lines_{k}", partial(modes.lines, k)) for k in PAIRS]
     bands = [work.cell(f"band_{k}", partial(modes.band, k)) for k in PAIRS]
     controls = [work.cell(f"networks_{k}", partial(modes.controls, k)) for k in PAIRS]
     grown = work.cell("simplex", modes.simplex)
@@ -131,7 +135,7 @@ def run(work: Work) -> Outcome:
 
 PAIRS = (0, 2, 4)
 TRIANGLE = "points of a triangle trained around one network (SPRO)"
-FIGURES = {
+FIGURES: dict[str, tuple[Callable[[Any], float | None], int]] = {
     "worse end, train loss": (lambda found: found[0], 3),
     "highest train loss": (lambda found: found[1], 3),
     "above the worse end, %": (lambda found: found[1] and 100 * (found[1] / found[0] - 1), 0),

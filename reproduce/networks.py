@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+Build = Callable[[], nn.Module]
+
 
 def mlp(*widths: int) -> nn.Sequential:
     """A perceptron with ReLU that flattens its input; He's initialisation, so that deep ones train."""

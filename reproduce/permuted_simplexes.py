@@ -4,6 +4,7 @@ import itertools
 import statistics
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from chart import Chart
@@ -21,7 +22,7 @@ CLAIM = Claim(
     "MLP of 3 x 512 on MNIST, all images, 60 epochs, triples and quadruples, 512 points",
     "30 epochs, two disjoint triples and one that shares networks, 24 points, 8 ascents, 2,000 "
     "training images to measure on",
-    (12, 30),
+    (10, 30),
     ("mnist",),
 )
 METHODS = ("merge-many", "cycle-consistent")
@@ -29,14 +30,14 @@ METHODS = ("merge-many", "cycle-consistent")
 
 @dataclass(frozen=True)
 class Scene:
-    """What all sets of networks are matched and measured with: batches `search` and `held` of training images."""
+    """What all sets of networks are matched with (`search`, batches of training images) and measured on."""
 
     work: Work
     model: torch.nn.Module
     symmetry: ob.Symmetry
     search: list[Data]
-    held: Data
-    test: Data
+    held: ob.Evaluation
+    test: ob.Evaluation
 
     def ways(self, given: list[Params]) -> dict[str, list[Params]]:
         """The networks after every way to match them."""
@@ -92,13 +93,13 @@ def run(work: Work) -> Outcome:
     training, nets = mlps(work, "mnist")
     size = work.pick(2000, 5000)
     held = on((training[0][-size:], training[1][-size:]))
-    test = on(work.images("mnist", "test", work.pick(4000, None)))
+    test = work.images("mnist", "test", work.pick(4000, None))
     model = work.host(partial(build_mlp, "mnist"))
     symmetry = ob.discover(model, (test[0][:2],))
     search = batches((training[0][:6000], training[1][:6000]), 250)
-    scene = Scene(work, model, symmetry, search, held, test)
+    scene = Scene(work, model, symmetry, search, held, on(test))
     cells = [
-        work.cell(f"triple_{'_'.join(map(str, c))}", lambda c=c: scene.cell([nets[k] for k in c]))
+        work.cell(f"triple_{'_'.join(map(str, c))}", partial(scene.cell, [nets[k] for k in c]))
         for c in ((0, 1, 2), (3, 4, 5), (0, 3, 4))
     ]
     grown = work.cell("spro", lambda: spro(work, model, nets[0], search))
@@ -126,7 +127,7 @@ READING = (
 )
 
 
-def claims(cells: list[dict], grown: float) -> list[Row]:
+def claims(cells: list[dict[str, Any]], grown: float) -> list[Row]:
     """One row a claim."""
 
     def values(way: str, what: str = "barrier") -> list[float]:

@@ -47,7 +47,7 @@ def train(build: Callable[[], nn.Module], data: tuple[Tensor, Tensor], recipe: R
     generator = torch.Generator().manual_seed(recipe.seed if recipe.order is None else recipe.order)
     inputs, labels = data
     each = math.ceil(len(labels) / recipe.batch)
-    kinds = {
+    kinds: dict[str, Callable[[], torch.optim.Optimizer]] = {
         "adam": lambda: torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=recipe.weight_decay),
         "sgd": lambda: torch.optim.SGD(
             model.parameters(), recipe.rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay

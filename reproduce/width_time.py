@@ -1,11 +1,12 @@
 """Barriers fall with width and with training."""
 
 import statistics
+from functools import partial
 
 from chart import Chart
 from harness import Claim, Outcome, Row, Work, main
 from measures import Data, Params, mean_std, on
-from networks import ResNet20, small_start
+from networks import Build, ResNet20, small_start
 from trainer import Recipe
 
 import onebasin as ob
@@ -21,8 +22,9 @@ CLAIM = Claim(
 )
 
 
-def barriers(work: Work, build: object, a: Params, b: Params, test: Data, train: Data) -> dict[str, float]:
+def barriers(work: Work, build: Build, nets: list[Params], test: Data, train: Data) -> dict[str, float]:
     """Loss barriers as they are and aligned."""
+    a, b = nets
     model = work.host(build)
     symmetry = ob.discover(model, (test[0][:2],))
     reset = train if any(name.endswith("running_mean") for name in a) else None
@@ -44,7 +46,7 @@ def run(work: Work) -> Outcome:
     rows: list[Row] = []
     points: list[Row] = []
     for sweep, label, width, epochs in plans:
-        build = lambda width=width: small_start(784, width, width, width, 10)  # noqa: E731 - a builder
+        build = partial(small_start, 784, width, width, width, 10)
         cells = []
         for k in (0, 2, 4):
             nets = [
@@ -52,7 +54,7 @@ def run(work: Work) -> Outcome:
                 for s in (k, k + 1)
             ]
             name = f"mlp{width}_e{epochs}_{k}"
-            cells.append(work.cell(name, lambda nets=nets, build=build: barriers(work, build, *nets, test, training)))
+            cells.append(work.cell(name, partial(barriers, work, build, nets, test, training)))
         rows.append(row(sweep, label, cells))
         points += [
             {"network": label, "loss barrier": cell[kind], "matching": kind}
@@ -85,12 +87,10 @@ def resnets(work: Work) -> list[Row]:
     training, test = work.images("cifar10", "train"), work.images("cifar10", "test")
     rows = []
     for width in (1, 2, 4, 8, 16):
-        build = lambda width=width: ResNet20(width, "ln")  # noqa: E731 - a builder
+        build = partial(ResNet20, width, "ln")
         recipes = [Recipe(s, 50, 1e-3, weight_decay=0.05, augment=True) for s in range(2)]
         nets = [work.network(f"cifar_resnet20ln{width}_{r.seed}", build, training, r) for r in recipes]
-        cell = work.cell(
-            f"resnet20ln{width}", lambda nets=nets, build=build: barriers(work, build, *nets, test, training)
-        )
+        cell = work.cell(f"resnet20ln{width}", partial(barriers, work, build, nets, test, training))
         rows.append(row("width", f"ResNet20-LN x{width}", [cell]))
     return rows
 
