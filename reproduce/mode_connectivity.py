@@ -126,7 +126,8 @@ def run(work: Work) -> Outcome:
         "bands with saddles of twice the minima's loss. The networks know their training images by heart, so that percents "
         "above a small loss are large; alignment helps curves as it helps lines, and longer training closes the rest "
         "(docs/curves.md: 2 % above the ends after 20 epochs). Ensembles are of three points, both ends and the middle of "
-        "a path, at three forwards like the control of three networks. The triangle has a log volume of "
+        "a path, at three forwards like the control of three networks, which is the best; points of aligned curves come near "
+        "it, and need two networks. The triangle has a log volume of "
         f"{grown['log volume']:.1f}, by the Gram determinant in float64."
     )
     points: list[Row] = [{"path": way, "highest loss": path[way][1]} for way in paths[0] for path in paths]
