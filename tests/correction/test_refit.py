@@ -101,6 +101,26 @@ def test_the_outputs_come_closer_to_the_average() -> None:
         assert distances[1] < 0.8 * distances[0], name
 
 
+@pytest.mark.parametrize("norm", [False, True])
+def test_few_rows_give_what_they_give_repeated(norm: bool) -> None:
+    """Rows seen three times ask for the same weights: fewer rows than inputs are solved as more of them are."""
+
+    def build(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        middle = [nn.BatchNorm1d(30)] if norm else []
+        return nn.Sequential(nn.Linear(40, 30), *middle, nn.ReLU(), nn.Linear(30, 4)).double().eval()
+
+    model, a, b = build(0), state(build(1)), state(build(2))
+    x = torch.randn(20, 40, dtype=torch.float64)
+    few, many = (
+        refit(model, ob.merge([a, b]), [a, b], [x] * times, evaluate, ridge=1e-2, turn=False, samples=None)
+        for times in (1, 3)
+    )
+
+    for name, tensor in few.params.items():
+        torch.testing.assert_close(tensor, many.params[name])
+
+
 def test_norms_without_a_layer_get_the_statistics_of_what_reaches_them() -> None:
     """A BatchNorm before its convolution holds mean and variance of its own input in the corrected network."""
     model = network("preactivated")
