@@ -1,7 +1,7 @@
 """Weight matching needs no data and takes seconds, on a CPU as on a GPU."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -31,7 +31,7 @@ FRESH: dict[str, Build] = {
 """Networks as they are initialised."""
 LARGE = ("ResNet20-LN x8", "ResNet20-LN x16", "ResNet20-LN x32")
 Pairs = list[tuple[Params, Params]]
-Plan = tuple[Build, tuple[int, ...], Callable[[], Pairs]]
+Plan = tuple[Build, tuple[int, ...], Pairs]
 NOT_RUN = "not run"
 
 
@@ -49,22 +49,14 @@ def fresh(build: Build) -> Pairs:
     return pairs_of(nets)
 
 
-def plans(work: Work) -> dict[str, Plan]:
-    """Architecture, the shape of an input and networks, by name."""
-    found: dict[str, Plan] = {
-        "MLP 3 x 512": (partial(build_mlp, "mnist"), (1, 28, 28), lambda: pairs_of(mlps(work, "mnist")[1]))
-    }
+def plans(work: Work) -> Iterator[tuple[str, Plan]]:
+    """Name, architecture, the shape of an input and networks, one after another."""
+    yield "MLP 3 x 512", (partial(build_mlp, "mnist"), (1, 28, 28), pairs_of(mlps(work, "mnist")[1]))
     for label, build in work.pick(CONVOLUTIONAL, {}).items():
-        found[label] = (build, (1, 14, 14), partial(trained, work, label))
+        yield label, (build, (1, 14, 14), pairs_of(convolutional(work, label)[1]))
     for label, build in FRESH.items():
         if work.full or label not in LARGE:
-            found[label] = (build, (3, 32, 32), partial(fresh, build))
-    return found
-
-
-def trained(work: Work, label: str) -> Pairs:
-    """Three pairs of small convolutional networks."""
-    return pairs_of(convolutional(work, label)[1])
+            yield label, (build, (3, 32, 32), fresh(build))
 
 
 def seconds(plan: Plan, device: str) -> dict[str, object]:
@@ -72,7 +64,7 @@ def seconds(plan: Plan, device: str) -> dict[str, object]:
     build, shape, pairs = plan
     model = build().eval()
     symmetry = ob.discover(model, (torch.zeros(2, *shape),))
-    placed = [[{name: tensor.to(device) for name, tensor in net.items()} for net in pair] for pair in pairs()]
+    placed = [[{name: tensor.to(device) for name, tensor in net.items()} for net in pair] for pair in pairs]
     times: dict[str, list[float]] = {method: [] for method in METHODS}
     ob.match(placed[0][0], placed[0][1], symmetry, "weight")
     for method in METHODS:
@@ -88,7 +80,7 @@ def run(work: Work) -> Outcome:
     devices = ("cpu", "cuda") if work.device == "cuda" else ("cpu",)
     rows: list[Row] = []
     points: list[Row] = []
-    for label, plan in plans(work).items():
+    for label, plan in plans(work):
         cells = {device: work.cell(f"{slug(label)}_{device}", partial(seconds, plan, device)) for device in devices}
         times = {
             f"{method}, {shown}, s": mean_std(cells[device][method]) if device in cells else NOT_RUN
