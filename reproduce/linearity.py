@@ -37,9 +37,9 @@ def children(work: Work, training: Data, split: int, seed: int, epochs: int) -> 
     return found
 
 
-def figures(work: Work, pair: Callable[[], list[Params]], test: Data) -> dict[str, object]:
+def figures(work: Work, pair: list[Params], test: Data) -> dict[str, object]:
     """Per layer 1 - cos of the average's features and of the networks', and the barrier."""
-    a, b = pair()
+    a, b = pair
     model = work.host(MNIST_MLP)
     found = ob.feature_linearity(model, [a, b], on(test))
     profile = ob.profile_path(model, a, b, on(test), lams=work.pick(7, 25))
@@ -83,7 +83,7 @@ def run(work: Work) -> Outcome:
     points: list[Row] = []
     for kind, pair in kinds.items():
         key = "".join(c for c in kind if c.isalnum())
-        cells = [work.cell(f"{key}_{k}", partial(figures, work, partial(pair, k), test)) for k in range(3)]
+        cells = [work.cell(f"{key}_{k}", partial(figures, work, pair(k), test)) for k in range(3)]
         inner = [layer for layer, name in enumerate(cells[0]["layers"]) if layer > 1]
         rows.append({
             "pair": kind,
@@ -101,8 +101,8 @@ def run(work: Work) -> Outcome:
             for name, defect in zip(cell["layers"], cell["defect"], strict=True)
         ]
     for split in (0, 1, 2, 4):
-        pair_of = partial(children, work, training, split, 0, epochs)
-        cell = work.cell(f"onset_{split}", partial(figures, work, pair_of, test))
+        parted = children(work, training, split, 0, epochs)
+        cell = work.cell(f"onset_{split}", partial(figures, work, parted, test))
         rows.append({
             "pair": f"onset: parted after {split} epochs (one pair)",
             "1 - cos(average, mean), largest layer": f"{max(cell['defect'][2:]):.3f}",
