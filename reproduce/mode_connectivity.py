@@ -23,7 +23,7 @@ CLAIM = Claim(
     "a ResNet with BatchNorm of 6 convolutions (32, 64, 128) on 6,000 FashionMNIST images of 14 x 14 pixels, 8 epochs; "
     "curves of 8 epochs, bands of 3 x 20 steps; losses on 1,000 of the images; three pairs for lines, curves and bands, one "
     "network for the simplex",
-    (14, 120),
+    (15, 120),
     ("fashion-mnist", "cifar10"),
 )
 
