@@ -1,4 +1,4 @@
-"""Weight matching needs no data and takes seconds, on a CPU as on a GPU."""
+"""Weight matching needs no data and takes seconds."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import onebasin as ob
 
 CLAIM = Claim(
     "matching_times",
-    "Weight matching takes seconds, on a CPU as on a GPU",
+    "Weight matching takes seconds",
     "Ainsworth, Hayase and Srinivasa (ICLR 2023): 3 s for the MLP, 194 s for ResNet20 of 32 times the width, on a V100",
     "MLP of 3 x 512 trained on MNIST; VGG16 and ResNet20-LN x1 ... x32 as initialised; the CPU and the GPU",
     "the same, small trained networks of 6 convolutions beside; up to x4; one core; three pairs",
