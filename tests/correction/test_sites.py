@@ -1,5 +1,7 @@
 """Linear layers are found in the operations of any model, and read and written as what they compute."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -83,7 +85,7 @@ def test_sums_are_read_in_the_rows_of_the_layer(name: str) -> None:
     before = readings(model, name, plan)[position]
     site = plan.sites[position]
     W, b = folded(site, model.state_dict())
-    write(model, unfolded(site, model.state_dict(), W * 2, b + 1, moments(before, W * 2)))
+    write(model, unfolded(site, model.state_dict(), W * 2, b + 1, partial(moments, before, W * 2)))
     after = readings(model, name, plan)[position]
 
     for old, new in zip(before, after, strict=True):
@@ -106,7 +108,7 @@ def test_a_new_map_is_written_into_the_same_parameters(name: str) -> None:
         site, params = plan.sites[position], model.state_dict()
         W, b = torch.randn(site.entries.shape).double(), torch.randn(site.sizes[0], site.sizes[2]).double()
         b = b if site.bias or site.norm else torch.zeros_like(b)
-        changed = unfolded(site, params, W, b, moments(row, W))
+        changed = unfolded(site, params, W, b, partial(moments, row, W))
         found = folded(site, params | changed)
 
         assert all((t.shape, t.dtype) == (params[n].shape, params[n].dtype) for n, t in changed.items())
@@ -121,7 +123,7 @@ def test_statistics_behind_a_new_map_are_those_of_the_data() -> None:
     row = readings(model, "block", plan)[0]
     before = model.conv1.weight.flatten(1).norm(dim=1)
     W, b = torch.randn(plan.sites[0].entries.shape).double(), torch.randn(1, 3).double()
-    write(model, unfolded(plan.sites[0], model.state_dict(), W, b, moments(row, W)))
+    write(model, unfolded(plan.sites[0], model.state_dict(), W, b, partial(moments, row, W)))
     y = model.conv1(torch.cat(inputs("block", 4, 3)))
 
     torch.testing.assert_close(model.conv1.weight.flatten(1).norm(dim=1), before)

@@ -1,6 +1,6 @@
 """See a site and the BatchNorm behind it as one affine map, and put a new map back into the same parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -24,7 +24,9 @@ def folded(site: Site, params: Params) -> tuple[Tensor, Tensor]:
     return W * gain[:, None], gain * (shift - mean) + beta
 
 
-def unfolded(site: Site, params: Params, W: Tensor, b: Tensor, moments: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+def unfolded(
+    site: Site, params: Params, W: Tensor, b: Tensor, outputs: Callable[[], tuple[Tensor, Tensor]]
+) -> dict[str, Tensor]:
     """The tensors that make a site compute `x W + b`, all others staying as they are.
 
     Behind a BatchNorm the choice is free. Taken are rows of the length they had, and running statistics that are those
@@ -37,7 +39,7 @@ def unfolded(site: Site, params: Params, W: Tensor, b: Tensor, moments: tuple[Te
         params: the tensors so far.
         W: `[groups, in, out]`, float64.
         b: `[groups, out]`, float64; not used where the site has neither bias nor norm.
-        moments: mean and variance of `x W`, `[groups, out]`, float64.
+        outputs: gives mean and variance of `x W`, `[groups, out]`, float64; asked only where the norm must tell them.
     """
     if site.norm is None:
         changed = {site.name: _with(params[site.name], site.entries, W)}
@@ -58,7 +60,8 @@ def unfolded(site: Site, params: Params, W: Tensor, b: Tensor, moments: tuple[Te
         r = torch.where(length > 0, before.norm(dim=1) / length, torch.ones_like(length))
         r = torch.where(r > 0, r, torch.ones_like(r))
         W = W * r[:, None]
-        m, v = r * moments[0] + c, r.square() * moments[1]
+        m, v = outputs()
+        m, v = r * m + c, r.square() * v
         changed = {
             norm.weight: _like((v + norm.eps).sqrt() / r, params[norm.weight]),
             norm.bias: _like(b + (m - c) / r, params[norm.bias]),

@@ -124,7 +124,7 @@ class Layerwise:
         read_sites(self._networks.model, self._data, sites, self._limits(wave), self._options.seed, parts, take)
         for position, site in sites.items():
             found = problems[position].solve(merged, self._options.ridge)
-            self._networks.change(unfolded(site, merged, found.W, found.b, (found.mean, found.variance)))
+            self._networks.change(unfolded(site, merged, found.W, found.b, found.outputs))
             self.residuals[site.name] = found.residual
 
     def _settle_norms(self, before: int | None) -> None:

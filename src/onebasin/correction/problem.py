@@ -1,6 +1,6 @@
 """The least-squares problem of one site: gathered batch by batch, then solved."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,15 +29,13 @@ class Solution:
     Attributes:
         W: `[groups, in, out]`, float64.
         b: `[groups, out]`, float64.
-        mean: of `x W`, `[groups, out]`.
-        variance: of `x W`, `[groups, out]`.
+        outputs: gives mean and variance of `x W`, `[groups, out]` each; as dear as a solution.
         residual: the error before and after.
     """
 
     W: Tensor
     b: Tensor
-    mean: Tensor
-    variance: Tensor
+    outputs: Callable[[], tuple[Tensor, Tensor]]
     residual: Residual
 
 
@@ -81,7 +79,7 @@ class Problem:
         after = problem.solve(moments.xy, moments.y)
         spread = max(moments.spread(), torch.finfo(torch.float64).tiny)
         residual = max(0.0, moments.error(*before)) / spread, max(0.0, moments.error(*after)) / spread
-        return Solution(*after, *moments.outputs(after[0]), residual)
+        return Solution(*after, partial(moments.outputs, after[0]), residual)
 
     def _rectified(self, before: tuple[Tensor, Tensor], fixed: Tensor | None, ridge: float | None) -> Solution:
         x, target, added = (torch.cat(parts, 1) for parts in zip(*self._kept, strict=True))
@@ -96,7 +94,7 @@ class Problem:
         V, b = rectified_fit(problem, x, target, added, problem.solve(moments.xy, moments.y))
         residual = _behind_relu(x, target, added, (center, before[1])), _behind_relu(x, target, added, (V, b))
         W = V if basis is None else before[0] + basis @ (V - center)
-        return Solution(W, b, *moments.outputs(V), residual)
+        return Solution(W, b, partial(moments.outputs, V), residual)
 
 
 class Parts:
@@ -104,14 +102,13 @@ class Parts:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._moments: tuple[Moments, Moments] | None = None
+        self._moments: tuple[Moments, ...] = ()
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Take in the rows of a batch, `[groups, rows, in]` and `[groups, rows, out]`."""
         groups, width, outputs = self._site.sizes
-        if self._moments is None:
-            zero = partial(Moments.zero, groups, x.shape[2], outputs, x.device, width)
-            self._moments = zero(), zero()
+        if not self._moments:
+            self._moments = tuple(Moments.zero(groups, x.shape[2], outputs, x.device, width) for _ in range(2))
         cut = x.shape[1] - x.shape[1] // _HELD
         self._moments[0].add(x[:, :cut], y[:, :cut])
         self._moments[1].add(x[:, cut:], y[:, cut:])
@@ -122,7 +119,7 @@ class Parts:
         Raises:
             OptionError: if squares of the inputs overflow.
         """
-        train, held = self._moments or (Moments.zero(*self._site.sizes),) * 2
+        train, held = self._moments
         moments = train + held
         if not bool(moments.xx.isfinite().all()):
             raise OptionError(
