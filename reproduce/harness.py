@@ -26,6 +26,7 @@ from onebasin.report.results import table
 from onebasin.tasks import load_task
 
 Row = dict[str, object]
+NOT_RUN = "not run"
 T = TypeVar("T")
 
 
@@ -150,6 +151,11 @@ class Work:
     def host(self, build: Callable[[], nn.Module]) -> nn.Module:
         """A model that runs networks of an architecture."""
         return build().to(self.device).eval()
+
+
+def not_run(like: Row, known: Row) -> Row:
+    """A row of `--full` that was not run: its known columns, and for all others of a row like it that they were not."""
+    return dict.fromkeys(like, NOT_RUN) | known
 
 
 def identity(build: Callable[[], nn.Module], data: Data, recipe: Recipe) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 from chart import Chart
-from harness import Claim, Outcome, Row, Work, main
+from harness import NOT_RUN, Claim, Outcome, Row, Work, main, not_run
 from measures import Params, mean_std
 from networks import VGG16, Build, ResNet20, vgg
 from shared import CONVOLUTIONAL, build_mlp, convolutional, mlps, slug
@@ -32,7 +32,6 @@ FRESH: dict[str, Build] = {
 LARGE = ("ResNet20-LN x8", "ResNet20-LN x16", "ResNet20-LN x32")
 Pairs = list[tuple[Params, Params]]
 Plan = tuple[Build, tuple[int, ...], Pairs]
-NOT_RUN = "not run"
 
 
 def pairs_of(nets: list[Params]) -> Pairs:
@@ -96,8 +95,7 @@ def run(work: Work) -> Outcome:
             for value in cell[method]
         ]
     missing = [label for label in LARGE if not work.full]
-    blank: Row = dict.fromkeys(rows[0], NOT_RUN)
-    rows += [blank | {"network": n, LAST: PUBLISHED.get(n, "")} for n in missing]
+    rows += [not_run(rows[0], {"network": label, LAST: PUBLISHED.get(label, "")}) for label in missing]
     reading = (
         "`weight` is one coordinate ascent, `best` the default, which tries several searches and keeps the best. The "
         "times are those of whole calls after a first one, their bounds on the objective included. The networks of 32 x 32 "

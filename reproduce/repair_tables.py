@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from chart import Chart
-from harness import Claim, Outcome, Row, Work, main
+from harness import Claim, Outcome, Row, Work, main, not_run
 from measures import Data, Params, batches, ensemble, evaluate, mean_std, measured
 from networks import VGG11, ResNet20, mlp, small_start, vgg
 from shared import CONVOLUTIONAL, convolutional, several, slug, small_images
@@ -128,8 +128,7 @@ def run(work: Work) -> Outcome:
                 if f"activations {method}" in cell
             ]
     missing = [] if work.full else [label for label in PUBLISHED if not any(row["network"] == label for row in rows)]
-    blank: Row = dict.fromkeys(rows[0], "")
-    rows += [blank | {"network": label, "matching": "not run", LAST: PUBLISHED[label]} for label in missing]
+    rows += [not_run(rows[0], {"network": label, LAST: PUBLISHED[label]}) for label in missing]
     reading = (
         "Refit gains more than REPAIR everywhere, and part or all of it without alignment: the unaligned rows are the "
         "control. It aims at the average of both networks' layers, and needs unlabeled images as REPAIR does. The chart "

@@ -4,7 +4,7 @@ import statistics
 from functools import partial
 
 from chart import Chart
-from harness import Claim, Outcome, Row, Work, main
+from harness import Claim, Outcome, Row, Work, main, not_run
 from measures import Data, Params, mean_std, on
 from networks import Build, ResNet20, small_start
 from trainer import Recipe
@@ -64,8 +64,11 @@ def run(work: Work) -> Outcome:
             for cell in cells
             for kind in ("naive", "aligned")
         ]
-    blank: Row = dict.fromkeys(rows[0], "not run")
-    rows += resnets(work) if work.full else [blank | {"sweep": "width", "network": RESNET.format(w)} for w in RESNETS]
+    rows += (
+        resnets(work)
+        if work.full
+        else [not_run(rows[0], {"sweep": "width", "network": RESNET.format(width)}) for width in RESNETS]
+    )
     reading = (
         "Published: with permutations the barrier is zero from x1 on for the MLP and from x32 on for the ResNet; "
         "without, it falls more slowly with width. The curve without permutation, at the same settings, stands beside. Rows marked as not run are those of --full."
